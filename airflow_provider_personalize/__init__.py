@@ -1,0 +1,3 @@
+"""Apache Airflow provider for the batch side of Amazon Personalize."""
+
+__version__ = "0.1.0"

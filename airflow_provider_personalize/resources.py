@@ -1,0 +1,182 @@
+"""
+The kinds of long-running job, one row each, and how to read their state.
+
+This module is pure: it imports neither Airflow nor boto3. Operators, sensors, triggers, links and the local stand-in
+all read this one table; a new kind of job is a new row here, and one short class for each Airflow concept.
+
+Shapes are those of botocore's service model ``personalize/2018-05-22``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from functools import cached_property
+from typing import Any
+
+from airflow_provider_personalize.exceptions import InvalidRequestError, JobFailedError
+
+#: Statuses as the service was recorded to write them.
+CREATE_PENDING = "CREATE PENDING"
+CREATE_IN_PROGRESS = "CREATE IN_PROGRESS"
+ACTIVE = "ACTIVE"
+CREATE_FAILED = "CREATE FAILED"
+
+
+class JobState(str, Enum):
+    """What a status means to whoever waits."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+#: Every status that is known, with its meaning. ``PENDING`` and ``IN PROGRESS`` are the documentation's spelling;
+#: ``CREATE STOPPING`` and ``CREATE STOPPED`` belong to solution versions.
+STATES: Mapping[str, JobState] = {
+    CREATE_PENDING: JobState.RUNNING,
+    CREATE_IN_PROGRESS: JobState.RUNNING,
+    "PENDING": JobState.RUNNING,
+    "IN PROGRESS": JobState.RUNNING,
+    "CREATE STOPPING": JobState.RUNNING,
+    ACTIVE: JobState.SUCCEEDED,
+    CREATE_FAILED: JobState.FAILED,
+    "CREATE STOPPED": JobState.FAILED,
+}
+
+
+@dataclass(frozen=True)
+class JobKind:
+    """
+    One kind of long-running Personalize resource.
+
+    :param name: The API's noun, as ``BatchInferenceJob``: every verb, key and ARN follows from it.
+    """
+
+    name: str
+
+    @cached_property
+    def words(self) -> str:
+        """The noun in words, as ``batch inference job``."""
+        return re.sub(r"(?<!^)(?=[A-Z])", " ", self.name).lower()
+
+    @cached_property
+    def arn_type(self) -> str:
+        """The resource type in an ARN, as ``batch-inference-job``."""
+        return self.words.replace(" ", "-")
+
+    @cached_property
+    def response_key(self) -> str:
+        """The key that wraps a description, as ``batchInferenceJob``."""
+        return self.name[0].lower() + self.name[1:]
+
+    @cached_property
+    def list_key(self) -> str:
+        """The key of the items of a listing, as ``batchInferenceJobs``."""
+        return f"{self.response_key}s"
+
+    @cached_property
+    def arn_key(self) -> str:
+        """The key that holds the ARN, as ``batchInferenceJobArn``."""
+        return f"{self.response_key}Arn"
+
+    @cached_property
+    def create_operation(self) -> str:
+        """The API operation that makes one, as ``CreateBatchInferenceJob``."""
+        return f"Create{self.name}"
+
+    @cached_property
+    def describe_operation(self) -> str:
+        """The API operation that describes one, as ``DescribeBatchInferenceJob``."""
+        return f"Describe{self.name}"
+
+    @cached_property
+    def list_operation(self) -> str:
+        """The API operation that lists them, as ``ListBatchInferenceJobs``."""
+        return f"List{self.name}s"
+
+    @cached_property
+    def method_suffix(self) -> str:
+        """The noun in boto3's method names, as ``batch_inference_job``."""
+        return self.words.replace(" ", "_")
+
+
+BATCH_INFERENCE_JOB = JobKind("BatchInferenceJob")
+BATCH_SEGMENT_JOB = JobKind("BatchSegmentJob")
+SOLUTION_VERSION = JobKind("SolutionVersion")
+
+#: The kinds that an operator of this package makes, by the resource type in their ARNs.
+JOB_KINDS: Mapping[str, JobKind] = {kind.arn_type: kind for kind in (BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB)}
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """
+    What a description or a line of a listing says of one job.
+
+    :param kind: The job's kind.
+    :param arn: The job's ARN.
+    :param name: The job's name.
+    :param status: The service's own word.
+    :param state: What that means. An unknown status is taken as still running.
+    :param known: Whether the status is one of :data:`STATES`.
+    :param failure_reason: The service's ``failureReason``, where it gave one.
+    :param created_at: When the job was created, where the service says so.
+    """
+
+    kind: JobKind
+    arn: str
+    name: str
+    status: str
+    state: JobState
+    known: bool
+    failure_reason: str | None = None
+    created_at: datetime | None = None
+
+    def raise_if_failed(self) -> None:
+        """
+        Raise where the job has failed.
+
+        :raises JobFailedError: with the job's name, ARN and ``failureReason``.
+        """
+        if self.state is JobState.FAILED:
+            raise JobFailedError(
+                kind=self.kind.words,
+                job_name=self.name,
+                job_arn=self.arn,
+                status=self.status,
+                failure_reason=self.failure_reason,
+            )
+
+
+def read_status(kind: JobKind, response: Mapping[str, Any]) -> JobStatus:
+    """
+    Read a job's state from a describe response, or from one line of a listing.
+
+    It decides and does nothing else: it does not call, sleep, log or raise on a failed job, so the synchronous path,
+    the trigger and the tests share it.
+
+    :param kind: The job's kind.
+    :param response: What ``Describe…`` answered (the wrapping key included or not), or one line of ``List…``.
+    :raises InvalidRequestError: if the response holds no status, as one of another kind of job would not.
+    """
+    job = response.get(kind.response_key, response)
+    status = job.get("status")
+    if not status:
+        raise InvalidRequestError(
+            f"Expected a description of a {kind.words} with a status, got one with the keys {sorted(job)}."
+        )
+    arn = job.get(kind.arn_key, "")
+    return JobStatus(
+        kind=kind,
+        arn=arn,
+        name=job.get("jobName") or arn.rpartition("/")[2],
+        status=status,
+        state=STATES.get(status, JobState.RUNNING),
+        known=status in STATES,
+        failure_reason=job.get("failureReason"),
+        created_at=job.get("creationDateTime"),
+    )
