@@ -23,13 +23,13 @@ class PersonalizeError(Exception):
     def __init__(self, message: str, **values: Any) -> None:
         super().__init__(message)
         self.message = message
-        self._values = values
+        self.values = values
         self.__dict__.update(values)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if type(self).__init__ is PersonalizeError.__init__:
-            return partial(type(self), self.message, **self._values), ()
-        return partial(type(self), **self._values), ()
+            return partial(type(self), self.message, **self.values), ()
+        return partial(type(self), **self.values), ()
 
 
 class InvalidRequestError(PersonalizeError, ValueError):
@@ -146,9 +146,7 @@ class JobConflictError(PersonalizeError):
 
     differences: dict[str, tuple[Any, Any]]
 
-    def __init__(
-        self, *, job_name: str, job_arn: str, differences: dict[str, tuple[Any, Any]] | None = None
-    ) -> None:
+    def __init__(self, *, job_name: str, job_arn: str, differences: dict[str, tuple[Any, Any]] | None = None) -> None:
         differences = differences or {}
         if differences:
             rows = "\n".join(
@@ -233,11 +231,7 @@ class TooManyRejectsError(PersonalizeError):
         kept_in: str | None = None,
     ) -> None:
         shown = "\n".join(f"  {example}" for example in examples)
-        where = (
-            f"All of them are in the table {kept_in}."
-            if kept_in
-            else "Name a rejects_table to keep all of them."
-        )
+        where = f"All of them are in the table {kept_in}." if kept_in else "Name a rejects_table to keep all of them."
         super().__init__(
             f"{rejects} of {lines} lines are unusable, more than max_reject_rate={max_reject_rate} allows, so nothing "
             f"was loaded. The first of them:\n{shown}\n{where} Mend the input and run the job again, or raise "

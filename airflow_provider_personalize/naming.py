@@ -42,9 +42,7 @@ class Arn:
     resource_id: str
 
     def __str__(self) -> str:
-        return (
-            f"arn:{self.partition}:personalize:{self.region}:{self.account}:{self.resource_type}/{self.resource_id}"
-        )
+        return f"arn:{self.partition}:personalize:{self.region}:{self.account}:{self.resource_type}/{self.resource_id}"
 
 
 def parse_arn(value: str, *, resource_type: str | None = None, parameter: str = "ARN") -> Arn:
@@ -121,9 +119,7 @@ def digest(value: Any, length: int = 8) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
-def derive_job_name(
-    *, dag_id: str, task_id: str, run_id: str, map_index: int = -1, request: Mapping[str, Any]
-) -> str:
+def derive_job_name(*, dag_id: str, task_id: str, run_id: str, map_index: int = -1, request: Mapping[str, Any]) -> str:
     """
     Derive a job's name from the run and the request: the same run and request give the same name, always.
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
+from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
@@ -26,7 +26,7 @@ ACTIVE = "ACTIVE"
 CREATE_FAILED = "CREATE FAILED"
 
 
-class JobState(str, Enum):
+class JobState(StrEnum):
     """What a status means to whoever waits."""
 
     RUNNING = "running"
@@ -98,11 +98,6 @@ class JobKind:
         """The API operation that lists them, as ``ListBatchInferenceJobs``."""
         return f"List{self.name}s"
 
-    @cached_property
-    def method_suffix(self) -> str:
-        """The noun in boto3's method names, as ``batch_inference_job``."""
-        return self.words.replace(" ", "_")
-
 
 BATCH_INFERENCE_JOB = JobKind("BatchInferenceJob")
 BATCH_SEGMENT_JOB = JobKind("BatchSegmentJob")
@@ -125,6 +120,8 @@ class JobStatus:
     :param known: Whether the status is one of :data:`STATES`.
     :param failure_reason: The service's ``failureReason``, where it gave one.
     :param created_at: When the job was created, where the service says so.
+    :param solution_version_arn: The solution version that it runs on, where the service says so.
+    :param output_uri: Where its output goes; a listing does not say.
     """
 
     kind: JobKind
@@ -135,6 +132,8 @@ class JobStatus:
     known: bool
     failure_reason: str | None = None
     created_at: datetime | None = None
+    solution_version_arn: str | None = None
+    output_uri: str | None = None
 
     def raise_if_failed(self) -> None:
         """
@@ -179,4 +178,6 @@ def read_status(kind: JobKind, response: Mapping[str, Any]) -> JobStatus:
         known=status in STATES,
         failure_reason=job.get("failureReason"),
         created_at=job.get("creationDateTime"),
+        solution_version_arn=job.get("solutionVersionArn"),
+        output_uri=job.get("jobOutput", {}).get("s3DataDestination", {}).get("path"),
     )

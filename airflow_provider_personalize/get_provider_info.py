@@ -1,0 +1,43 @@
+"""What Airflow's provider discovery asks for, through the ``apache_airflow_provider`` entry point."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Describe this provider, valid against Airflow's ``provider_info.schema.json``."""
+    integration = "Amazon Personalize"
+    package = "airflow_provider_personalize"
+    return {
+        "package-name": "airflow-provider-personalize",
+        "name": integration,
+        "description": "Batch recommendations and user segments of `Amazon Personalize <https://aws.amazon.com/personalize/>`__.",
+        "integrations": [
+            {
+                "integration-name": integration,
+                "external-doc-url": "https://docs.aws.amazon.com/personalize/latest/dg/recommendations-batch.html",
+                "tags": ["aws"],
+            }
+        ],
+        "hooks": [{"integration-name": integration, "python-modules": [f"{package}.hooks.personalize"]}],
+        "operators": [{"integration-name": integration, "python-modules": [f"{package}.operators.batch"]}],
+        "sensors": [{"integration-name": integration, "python-modules": [f"{package}.sensors.batch"]}],
+        "triggers": [{"integration-name": integration, "python-modules": [f"{package}.triggers.personalize"]}],
+        "transfers": [
+            {
+                "source-integration-name": "SQL",
+                "target-integration-name": integration,
+                "python-module": f"{package}.transfers.sql_to_personalize",
+            },
+            {
+                "source-integration-name": integration,
+                "target-integration-name": "SQL",
+                "python-module": f"{package}.transfers.personalize_to_sql",
+            },
+        ],
+        "extra-links": [
+            f"{package}.links.personalize.{name}"
+            for name in ("PersonalizeJobLink", "PersonalizeSolutionLink", "PersonalizeOutputLink")
+        ],
+    }

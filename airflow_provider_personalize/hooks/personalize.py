@@ -1,0 +1,287 @@
+"""The calls to Amazon Personalize, by row of :mod:`~airflow_provider_personalize.resources`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+import botocore
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+from botocore import xform_name
+from botocore.config import Config
+
+from airflow_provider_personalize import naming
+from airflow_provider_personalize.exceptions import InvalidRequestError, JobConflictError
+from airflow_provider_personalize.hooks.errors import (
+    AWS_ERRORS,
+    as_personalize_error,
+    describe_error,
+    error_code,
+    is_throttling,
+    is_transient,
+)
+from airflow_provider_personalize.job_request import differences
+from airflow_provider_personalize.resources import (
+    CREATE_PENDING,
+    SOLUTION_VERSION,
+    JobKind,
+    JobState,
+    JobStatus,
+    read_status,
+)
+from airflow_provider_personalize.waiting import JobWatch, growing_pause, in_words, jittered
+
+#: How often a create call is tried when the answer is throttling, 5xx or none; about two minutes in all.
+CREATE_TRIES = 8
+
+
+class QuotaFullError(Exception):
+    """
+    The service takes no further job now: raised inside this package only, for whoever can wait for a slot.
+
+    :param reason: The service's own words.
+    """
+
+
+class PersonalizeHook(AwsBaseHook):
+    """
+    Interact with Amazon Personalize.
+
+    Errors that may pass by themselves are waited out where a wait is going on; every other one is raised as
+    :class:`~airflow_provider_personalize.exceptions.ServiceError`, with what to do.
+
+    Parameters are those of :class:`~airflow.providers.amazon.aws.hooks.base_aws.AwsBaseHook`.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["client_type"] = "personalize"
+        super().__init__(*args, **kwargs)
+
+    def client_with(self, *, forced: Mapping[str, Any] | None = None, **defaults: Any) -> Any:
+        """
+        Build a client whose botocore configuration differs from that of :attr:`conn`.
+
+        :param forced: Options that win over those of the user and the connection.
+        :param defaults: Options that hold where the user and the connection say nothing.
+        """
+        config: Config = Config(**defaults).merge(self.config)
+        return self.get_client_type(region_name=self.region_name, config=config.merge(Config(**(forced or {}))))
+
+    @cached_property
+    def _create_client(self) -> Any:
+        # botocore would repeat a refused create at once and several times, which a full quota makes pointless.
+        return self.client_with(forced={"retries": {"total_max_attempts": 1}})
+
+    def _call(self, operation: str, **request: Any) -> dict[str, Any]:
+        try:
+            response: dict[str, Any] = getattr(self.conn, xform_name(operation))(**request)
+        except AWS_ERRORS as error:
+            if is_transient(error):
+                raise
+            raise as_personalize_error(error, operation=operation, region=self.region_name) from error
+        return response
+
+    def _pages(self, operation: str, **request: Any) -> Iterator[dict[str, Any]]:
+        while True:
+            page = self._call(operation, **request)
+            yield page
+            if not page.get("nextToken"):
+                return
+            request["nextToken"] = page["nextToken"]
+
+    # Jobs
+
+    def describe_job(self, job_arn: str) -> dict[str, Any]:
+        """
+        Describe a job.
+
+        :param job_arn: The job; its kind is told from the ARN.
+        :return: The description, without the key that wraps it.
+        :raises ServiceError: if there is no such job, or the caller may not look at it.
+        """
+        kind = naming.job_kind_of(job_arn)
+        description: dict[str, Any] = self._call(kind.describe_operation, **{kind.arn_key: job_arn})[kind.response_key]
+        return description
+
+    def get_job_status(self, job_arn: str) -> JobStatus:
+        """
+        Tell how a job stands.
+
+        :param job_arn: The job; its kind is told from the ARN.
+        """
+        return read_status(naming.job_kind_of(job_arn), self.describe_job(job_arn))
+
+    def wait_for_job(self, job_arn: str, *, poll_interval: float, deadline: float) -> JobStatus:
+        """
+        Wait, on this thread, until a job has succeeded.
+
+        :param job_arn: The job.
+        :param poll_interval: Seconds between two looks.
+        :param deadline: When to give up, in seconds since the epoch.
+        :raises JobFailedError: if the job fails.
+        :raises JobTimeoutError: at the deadline. The job runs on.
+        :raises ServiceError: if the service refuses to say how the job stands.
+        """
+        watch = JobWatch(job_arn, deadline, self.log)
+        while True:
+            try:
+                seen = self.get_job_status(job_arn)
+                if watch.see(seen):
+                    return seen
+            except AWS_ERRORS as error:
+                watch.see_trouble(describe_error(error))
+            if not watch.remaining:
+                raise watch.timeout_error()
+            time.sleep(min(jittered(poll_interval), watch.remaining))
+
+    def create_job(
+        self,
+        kind: JobKind,
+        request: Mapping[str, Any],
+        *,
+        if_job_exists: str = "reuse",
+        same_solution: bool = False,
+    ) -> JobStatus:
+        """
+        Create a job, or find the one that an earlier try of the same task has created.
+
+        A name that is taken is looked up: the job is described by the ARN that its name gives. A failed job has burnt
+        its name, so the next suffix is tried.
+
+        :param kind: The kind of job.
+        :param request: The whole request, ``jobName`` included.
+        :param if_job_exists: ``reuse``, ``fail`` or ``new``.
+        :param same_solution: Whether a job of another version of the same solution is as good.
+        :return: The job, just created or found.
+        :raises QuotaFullError: if too many jobs are in progress, or requests come too fast.
+        :raises JobConflictError: if the name is taken by a job that must not be used.
+        :raises ServiceError: if the service refuses the request.
+        """
+        self._check_fields(kind, request)
+        base, attempt = request["jobName"], 1
+        while True:
+            named = {**request, "jobName": naming.suffixed_job_name(base, attempt)}
+            arn, is_ours = self._try_create(kind, named)
+            if arn is not None:
+                self.log.info("Created the %s %s (%s).", kind.words, named["jobName"], arn)
+                return read_status(kind, {**named, kind.arn_key: arn, "status": CREATE_PENDING})
+            arn = naming.job_arn(kind, named["jobName"], beside=request["solutionVersionArn"])
+            if if_job_exists == "new" and not is_ours:
+                attempt += 1
+                continue
+            description = self.describe_job(arn)
+            found = read_status(kind, description)
+            differing = differences(named, description, same_solution=same_solution)
+            if differing or (if_job_exists == "fail" and not is_ours):
+                raise JobConflictError(job_name=named["jobName"], job_arn=arn, differences=differing)
+            if found.state is JobState.FAILED:
+                self.log.info(
+                    "%s %s had failed (%s): its name is burnt, taking the next one.",
+                    kind.words.capitalize(),
+                    found.name,
+                    found.failure_reason,
+                )
+                attempt += 1
+                continue
+            self.log.info("Found the %s %s (%s), %s: using it.", kind.words, found.name, arn, found.status)
+            return found
+
+    def _try_create(self, kind: JobKind, request: Mapping[str, Any]) -> tuple[str | None, bool]:
+        """
+        Send one create request, repeating it while the answer is throttling, 5xx or none.
+
+        :return: The new job's ARN, or None where the name is taken; then, too, whether an earlier one of these very
+            calls may have taken it, its answer having been lost.
+        """
+        is_ours = False
+        for tried in range(1, CREATE_TRIES + 1):
+            try:
+                response = getattr(self._create_client, xform_name(kind.create_operation))(**request)
+            except AWS_ERRORS as error:
+                code = error_code(error)
+                if code == "ResourceAlreadyExistsException":
+                    return None, is_ours
+                if code == "LimitExceededException":
+                    if self._exists(kind, request):
+                        return None, is_ours
+                    raise QuotaFullError(describe_error(error)) from error
+                if not is_transient(error):
+                    raise as_personalize_error(
+                        error,
+                        operation=kind.create_operation,
+                        region=self.region_name,
+                        role_arn=request.get("roleArn"),
+                    ) from error
+                if tried == CREATE_TRIES:
+                    raise
+                is_ours = is_ours or not is_throttling(error)
+                pause = growing_pause(tried, first=1, longest=30)
+                self.log.warning("%s: %s; trying again in %.0f s.", kind.create_operation, describe_error(error), pause)
+                time.sleep(pause)
+            else:
+                arn: str = response[kind.arn_key]
+                return arn, True
+        raise AssertionError("unreachable: the last try returns or raises")
+
+    def _exists(self, kind: JobKind, request: Mapping[str, Any]) -> bool:
+        """Tell whether a job of that name is there: a full quota may be answered before a name that is taken."""
+        arn = naming.job_arn(kind, request["jobName"], beside=request["solutionVersionArn"])
+        try:
+            getattr(self.conn, xform_name(kind.describe_operation))(**{kind.arn_key: arn})
+        except AWS_ERRORS:
+            return False
+        return True
+
+    def _check_fields(self, kind: JobKind, request: Mapping[str, Any]) -> None:
+        """Refuse a request with a field that the installed botocore does not know, in words that say so."""
+        shape = self.conn.meta.service_model.operation_model(kind.create_operation).input_shape
+        unknown = sorted(_unknown_fields(shape, request))
+        if unknown:
+            raise InvalidRequestError(
+                f"{kind.create_operation}: the installed botocore {botocore.__version__} does not know "
+                f"{', '.join(unknown)}. Check the spelling against the API reference; if it is right, a newer "
+                "boto3 and botocore have it."
+            )
+
+    # Solutions
+
+    def newest_active_version(self, solution_arn: str) -> str:
+        """
+        Find the newest ACTIVE version of a solution; versions that failed or still train are passed over.
+
+        :param solution_arn: The solution.
+        :return: The solution version's ARN.
+        :raises InvalidRequestError: if no version is ACTIVE.
+        :raises ServiceError: if there is no such solution.
+        """
+        naming.parse_arn(solution_arn, resource_type="solution", parameter="solution_arn")
+        versions = [
+            version
+            for page in self._pages("ListSolutionVersions", solutionArn=solution_arn, maxResults=100)
+            for version in page["solutionVersions"]
+        ]
+        active = [v for v in versions if read_status(SOLUTION_VERSION, v).state is JobState.SUCCEEDED]
+        if not active:
+            statuses = ", ".join(f"{v['solutionVersionArn']}: {v['status']}" for v in versions) or "none at all"
+            raise InvalidRequestError(
+                f"Expected an ACTIVE version of {solution_arn}, got {statuses}. Train the solution first, or give a "
+                "solution_version_arn."
+            )
+        newest = max(active, key=lambda version: version["creationDateTime"])
+        age = (datetime.now(UTC) - newest["creationDateTime"]).total_seconds()
+        arn: str = newest["solutionVersionArn"]
+        self.log.info("Using %s: the newest ACTIVE one of %s version(s), %s old.", arn, len(versions), in_words(age))
+        return arn
+
+
+def _unknown_fields(shape: Any, value: Any, path: str = "") -> Iterator[str]:
+    if shape.type_name == "structure" and isinstance(value, Mapping):
+        for key, inner in value.items():
+            where = f"{path}.{key}" if path else key
+            if key not in shape.members:
+                yield where
+            else:
+                yield from _unknown_fields(shape.members[key], inner, where)

@@ -1,0 +1,72 @@
+"""
+Links from a task to the AWS console.
+
+No public text gives the address of a batch job's own page, so a job's link leads to the console's list of the
+resources of its region, with the job's ARN in the fragment. The solution's page and the S3 page are as AWS's own
+consoles show them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from airflow.providers.amazon.aws.links.base_aws import BASE_AWS_CONSOLE_LINK, BaseAwsLink
+
+from airflow_provider_personalize.naming import parse_arn, parse_s3_uri
+
+if TYPE_CHECKING:
+    from airflow_provider_personalize.compat import Context
+    from airflow_provider_personalize.resources import JobStatus
+
+_PERSONALIZE = BASE_AWS_CONSOLE_LINK + "/personalize/home?region={region_name}#"
+
+
+class PersonalizeJobLink(BaseAwsLink):
+    """The batch job in the Personalize console."""
+
+    name = "Personalize job"
+    key = "personalize_job"
+    format_str = _PERSONALIZE + "{job_arn}"
+
+
+class PersonalizeSolutionLink(BaseAwsLink):
+    """The solution that the job's recommendations come from, in the Personalize console."""
+
+    name = "Personalize solution"
+    key = "personalize_solution"
+    format_str = _PERSONALIZE + "{solution_arn}"
+
+
+class PersonalizeOutputLink(BaseAwsLink):
+    """The folder that the job writes its output to, in the S3 console."""
+
+    name = "Output in S3"
+    key = "personalize_output"
+    format_str = BASE_AWS_CONSOLE_LINK + "/s3/buckets/{bucket}?region={region_name}&prefix={prefix}"
+
+    def format_link(self, **kwargs: Any) -> str:
+        """Fill in the address, with the prefix quoted as a query's value."""
+        return super().format_link(**{**kwargs, "prefix": quote(str(kwargs.get("prefix", "")))})
+
+
+def persist_job_links(context: Context, operator: Any, job: JobStatus) -> None:
+    """
+    Store what the links of a task need, before the task waits, so that they work from then on.
+
+    :param context: The task's context.
+    :param operator: The task's operator.
+    :param job: The job.
+    """
+    arn = parse_arn(job.arn)
+    where = {"region_name": arn.region, "aws_partition": arn.partition}
+    PersonalizeJobLink.persist(context=context, operator=operator, job_arn=job.arn, **where)
+    if job.solution_version_arn:
+        # arn:…:solution/<name>/<version>
+        solution_arn = "/".join(job.solution_version_arn.split("/")[:2])
+        PersonalizeSolutionLink.persist(context=context, operator=operator, solution_arn=solution_arn, **where)
+    if job.output_uri:
+        uri = parse_s3_uri(job.output_uri, max_length=None)
+        PersonalizeOutputLink.persist(
+            context=context, operator=operator, bucket=uri.bucket, prefix=uri.key.rstrip("/") + "/", **where
+        )

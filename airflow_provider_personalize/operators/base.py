@@ -1,0 +1,240 @@
+"""What every operator that creates a Personalize job does; a subclass declares its kind and its own arguments."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
+from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
+
+from airflow_provider_personalize.compat import Context
+from airflow_provider_personalize.exceptions import InvalidRequestError, QuotaTimeoutError
+from airflow_provider_personalize.hooks.personalize import PersonalizeHook, QuotaFullError
+from airflow_provider_personalize.job_request import build_request
+from airflow_provider_personalize.links.personalize import persist_job_links
+from airflow_provider_personalize.mixins import JobWaiterMixin
+from airflow_provider_personalize.naming import check_job_name, derive_job_name, parse_arn
+from airflow_provider_personalize.resources import JobState, JobStatus
+from airflow_provider_personalize.triggers.personalize import job_arn_from_event, until_trigger
+from airflow_provider_personalize.waiting import (
+    DEFAULT_POLL_INTERVAL,
+    DEFAULT_TIMEOUT,
+    deadline_after,
+    growing_pause,
+    in_words,
+)
+
+#: Seconds to wait for a slot among the jobs in progress, where the user says nothing.
+DEFAULT_QUOTA_WAIT = 6 * 60 * 60
+#: The longest pause between two tries for a slot, in seconds.
+LONGEST_QUOTA_PAUSE = 15 * 60
+
+
+class PersonalizeCreateJobOperator(JobWaiterMixin, AwsBaseOperator[PersonalizeHook], abstract=True):
+    """
+    Create a batch job, or find the one that an earlier try of the same task has created, and wait for it if asked to.
+
+    A job costs money, cannot be stopped, and its name is taken for good. So the name is derived from the run (dag,
+    task, map index, run id) and the request: a retry finds its job by that name. A failed job's name is burnt, and the
+    retry takes the next suffix (``-2``, ``-3``, …).
+
+    :param solution_version_arn: The solution version that makes the recommendations. Give this one or
+        ``solution_arn``.
+    :param solution_arn: The solution; its newest ACTIVE version is used.
+    :param role_arn: The IAM role that Personalize assumes to read the input and write the output.
+    :param input_uri: The S3 URI of the input lines: an object, or a prefix ending in ``/``. At most 256 characters.
+    :param output_uri: The S3 URI of the folder that takes the output. It must not lie under the input, nor over it.
+    :param job_name: The job's name, used as it is (see ``if_job_exists`` for a name that is taken); by default it is
+        derived.
+    :param num_results: How many recommendations for each line.
+    :param filter_arn: The filter to apply.
+    :param input_kms_key_arn: The KMS key that the input is encrypted with.
+    :param output_kms_key_arn: The KMS key to encrypt the output with.
+    :param tags: Tags for the job: ``{key: value}``, at most 200.
+    :param if_job_exists: What to do when the job's name is taken: ``reuse`` the job if it was made from the same
+        request (a failed one gives way to the next suffix), ``fail``, or make a ``new`` one under the next free suffix.
+    :param wait_for_completion: Whether to wait until the job is ACTIVE.
+    :param deferrable: Whether to wait in the triggerer, without holding a worker. As in the Amazon provider, it implies
+        ``wait_for_completion``.
+    :param poll_interval: Seconds between two looks at the job.
+    :param timeout: Seconds until the wait gives up; ``execution_timeout`` shortens it. The job itself runs on.
+    :param quota_wait_timeout: Seconds to wait for a slot when too many jobs are in progress; in the triggerer where
+        ``deferrable``.
+    :return: The job's ARN.
+    """
+
+    template_fields: Sequence[str] = aws_template_fields(
+        "filter_arn",
+        "if_job_exists",
+        "input_kms_key_arn",
+        "input_uri",
+        "job_name",
+        "output_kms_key_arn",
+        "output_uri",
+        "role_arn",
+        "solution_arn",
+        "solution_version_arn",
+        "tags",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"tags": "json"}
+
+    def __init__(
+        self,
+        *,
+        role_arn: str,
+        input_uri: str,
+        output_uri: str,
+        solution_version_arn: str | None = None,
+        solution_arn: str | None = None,
+        job_name: str | None = None,
+        num_results: int | None = None,
+        filter_arn: str | None = None,
+        input_kms_key_arn: str | None = None,
+        output_kms_key_arn: str | None = None,
+        tags: dict[str, str] | None = None,
+        if_job_exists: str = "reuse",
+        wait_for_completion: bool = False,
+        deferrable: bool | None = None,
+        poll_interval: float = DEFAULT_POLL_INTERVAL,
+        timeout: float = DEFAULT_TIMEOUT,
+        quota_wait_timeout: float = DEFAULT_QUOTA_WAIT,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.role_arn = role_arn
+        self.input_uri = input_uri
+        self.output_uri = output_uri
+        self.solution_version_arn = solution_version_arn
+        self.solution_arn = solution_arn
+        self.job_name = job_name
+        self.num_results = num_results
+        self.filter_arn = filter_arn
+        self.input_kms_key_arn = input_kms_key_arn
+        self.output_kms_key_arn = output_kms_key_arn
+        self.tags = tags
+        self.if_job_exists = if_job_exists
+        self.wait_for_completion = wait_for_completion
+        self.deferrable = self._deferrable_or_default(deferrable)
+        self.poll_interval = poll_interval
+        self.timeout = timeout
+        self.quota_wait_timeout = quota_wait_timeout
+        self._job_arn: str | None = None
+
+    def execute(self, context: Context, quota_deadline: float | None = None, tried: int = 0) -> str:
+        """
+        Create the job or find it.
+
+        :param quota_deadline: Until when to wait for a slot, in seconds since the epoch; set when the task resumes
+            from such a wait.
+        :param tried: How many times a full quota was met before.
+        """
+        self._check_arguments()
+        version_arn = self.solution_version_arn or self.hook.newest_active_version(str(self.solution_arn))
+        request = build_request(solution_version_arn=version_arn, **self._request_arguments())
+        name = self.job_name or self._derived_name(context, request)
+        quota_deadline = quota_deadline or time.time() + self.quota_wait_timeout
+        while True:
+            try:
+                job = self.hook.create_job(
+                    self.job_kind,
+                    {"jobName": check_job_name(name), **request},
+                    if_job_exists=self.if_job_exists,
+                    same_solution=not self.solution_version_arn,
+                )
+                break
+            except QuotaFullError as full:
+                tried += 1
+                self._wait_for_slot(full, quota_deadline, tried)
+        self._job_arn = job.arn
+        persist_job_links(context, self, job)
+        if (self.deferrable or self.wait_for_completion) and job.state is not JobState.SUCCEEDED:
+            self._wait(job)
+        return job.arn
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
+        """Resume after the trigger: return the job's ARN, or raise what the synchronous wait would have raised."""
+        return job_arn_from_event(event)
+
+    def on_kill(self) -> None:
+        """Say that the job lives on: the service has no way to stop one."""
+        if self._job_arn:
+            self.log.warning(
+                "The task is being killed, but a Personalize job cannot be stopped: %s runs on, and is billed. "
+                "Clearing or retrying this task finds it again.",
+                self._job_arn,
+            )
+
+    def _wait(self, job: JobStatus) -> None:
+        deadline = deadline_after(self.timeout, self.execution_timeout)
+        if not self.deferrable:
+            self.hook.wait_for_job(job.arn, poll_interval=self.poll_interval, deadline=deadline)
+            return
+        self.defer(
+            trigger=self._job_trigger(
+                job.arn,
+                poll_interval=self.poll_interval,
+                deadline=deadline,
+                solution_version_arn=job.solution_version_arn,
+            ),
+            method_name="execute_complete",
+        )
+
+    def _wait_for_slot(self, full: QuotaFullError, deadline: float, tried: int) -> None:
+        remaining = deadline - time.time()
+        if remaining <= 0:
+            raise QuotaTimeoutError(
+                operation=self.job_kind.create_operation, waited=self.quota_wait_timeout, reason=str(full)
+            ) from full
+        pause = min(remaining, growing_pause(tried, first=self.poll_interval, longest=LONGEST_QUOTA_PAUSE))
+        self.log.info("No slot for another job (%s). Trying again in %s.", full, in_words(pause))
+        if self.deferrable:
+            self.defer(
+                trigger=until_trigger(time.time() + pause),
+                method_name="resume_create",
+                kwargs={"quota_deadline": deadline, "tried": tried},
+            )
+        time.sleep(pause)
+
+    def resume_create(self, context: Context, event: Any = None, *, quota_deadline: float, tried: int) -> str:
+        """Resume after a deferred wait for a slot: try to create the job again."""
+        return self.execute(context, quota_deadline=quota_deadline, tried=tried)
+
+    def _check_arguments(self) -> None:
+        if bool(self.solution_version_arn) == bool(self.solution_arn):
+            raise InvalidRequestError(
+                "Expected exactly one of solution_version_arn and solution_arn, got "
+                f"{self.solution_version_arn!r} and {self.solution_arn!r}."
+            )
+        if self.if_job_exists not in {"reuse", "fail", "new"}:
+            raise InvalidRequestError(f"if_job_exists: expected 'reuse', 'fail' or 'new', got {self.if_job_exists!r}.")
+        if self.solution_arn:
+            parse_arn(self.solution_arn, resource_type="solution", parameter="solution_arn")
+
+    def _request_arguments(self) -> dict[str, Any]:
+        """Give the arguments of :func:`~airflow_provider_personalize.job_request.build_request` but the version."""
+        return {
+            "role_arn": self.role_arn,
+            "input_uri": self.input_uri,
+            "output_uri": self.output_uri,
+            "num_results": self.num_results,
+            "filter_arn": self.filter_arn,
+            "input_kms_key_arn": self.input_kms_key_arn,
+            "output_kms_key_arn": self.output_kms_key_arn,
+            "tags": self.tags,
+        }
+
+    def _derived_name(self, context: Context, request: dict[str, Any]) -> str:
+        # The version is left out where the solution was named: it may be trained anew between two tries.
+        asked = dict(request)
+        if self.solution_arn:
+            asked["solutionVersionArn"] = self.solution_arn
+        ti = context["ti"]
+        return derive_job_name(
+            dag_id=ti.dag_id,
+            task_id=ti.task_id,
+            run_id=ti.run_id,
+            map_index=ti.map_index if ti.map_index is not None else -1,
+            request=asked,
+        )

@@ -1,0 +1,262 @@
+"""
+The polling that all waits of one AWS connection share in a triggerer's process.
+
+A thousand triggers with a client each would cost the triggerer seconds of CPU and hundreds of megabytes, and as many
+API calls a minute. So the waits of one connection share one client, used from a few threads (building one, and reading
+an answer, would block the event loop), and the waits for jobs of one solution version share their calls: a listing
+tells of a hundred jobs. Where listing would cost more calls than describing, each job is described.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from botocore import xform_name
+
+from airflow_provider_personalize.exceptions import PersonalizeError
+from airflow_provider_personalize.hooks.errors import AWS_ERRORS, as_personalize_error, is_expired, is_transient
+from airflow_provider_personalize.hooks.personalize import PersonalizeHook
+from airflow_provider_personalize.naming import job_kind_of
+from airflow_provider_personalize.resources import JobKind, JobStatus, read_status
+
+log = logging.getLogger(__name__)
+
+#: Up to so many waits of one solution version are always described, one by one.
+FEW = 3
+#: Jobs in one page of a listing, the most that the API gives.
+PAGE_SIZE = 100
+#: Calls under way at once for each connection. The service answers few reads a second, so more would gain nothing.
+WORKERS = 4
+
+Seen = JobStatus | Exception
+
+
+@dataclass(eq=False)
+class Wait:
+    """One trigger's wait for one job."""
+
+    job_arn: str
+    kind: JobKind
+    poll_interval: float
+    due: float
+    group: _Group | None = None
+    news: asyncio.Queue[Seen] = field(default_factory=asyncio.Queue)
+    last: str | None = None
+
+    def tell(self, seen: Seen) -> None:
+        """Pass on what was seen, if it is news."""
+        now = seen.status if isinstance(seen, JobStatus) else f"{type(seen).__name__}: {seen}"
+        if now != self.last:
+            self.last = now
+            self.news.put_nowait(seen)
+
+
+@dataclass(eq=False)
+class _Group:
+    """The waits for jobs of one kind and one solution version (None while it is not known)."""
+
+    kind: JobKind
+    version: str | None
+    waits: set[Wait] = field(default_factory=set)
+    next_due: float = float("inf")
+    earlier: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+    #: How many calls the last listing took; listing pays while there are more waits than that.
+    listing_cost: int = 0
+
+
+class JobPoller:
+    """
+    Look at jobs on behalf of many waits.
+
+    :param hook_parameters: What :class:`~airflow_provider_personalize.hooks.personalize.PersonalizeHook` takes.
+    """
+
+    def __init__(self, hook_parameters: Mapping[str, Any]) -> None:
+        self.users = 0
+        self._hook_parameters = dict(hook_parameters)
+        self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="personalize-poll")
+        self._groups: dict[tuple[JobKind, str | None], _Group] = {}
+        self._client: Any = None
+        self._building = asyncio.Lock()
+        self._may_list = True
+
+    async def watch(
+        self, job_arn: str, *, poll_interval: float, solution_version_arn: str | None = None
+    ) -> AsyncGenerator[Seen, None]:
+        """
+        Give what is seen of a job: each change of status, and each new trouble in looking.
+
+        :param job_arn: The job.
+        :param poll_interval: Seconds in which the job is looked at once.
+        :param solution_version_arn: The job's solution version where it is known already, which saves a call.
+        """
+        # The first look comes late, since whoever waits has just looked; and at a random moment, so that waits which
+        # begin together, as after a restart, neither call together nor each for itself.
+        due = asyncio.get_running_loop().time() + poll_interval * random.uniform(0.5, 1.0)  # noqa: S311
+        wait = Wait(job_arn, job_kind_of(job_arn), poll_interval, due)
+        self._enter(wait, solution_version_arn)
+        try:
+            while True:
+                yield await wait.news.get()
+        finally:
+            self._leave(wait)
+
+    async def look(self, job_arn: str) -> JobStatus:
+        """
+        Look at one job now.
+
+        :raises ServiceError: if the service refuses to answer.
+        """
+        kind = job_kind_of(job_arn)
+        return read_status(kind, await self._call(kind.describe_operation, {kind.arn_key: job_arn}))
+
+    async def close(self) -> None:
+        """End the polling, and close the client's connections."""
+        for group in list(self._groups.values()):
+            if group.task:
+                group.task.cancel()
+        self._threads.shutdown(wait=False)
+        if self._client is not None:
+            self._client.close()
+
+    def _enter(self, wait: Wait, version: str | None) -> None:
+        group = self._groups.setdefault((wait.kind, version), _Group(wait.kind, version))
+        group.waits.add(wait)
+        wait.group = group
+        if group.task is None:
+            group.task = asyncio.get_running_loop().create_task(self._poll_on(group))
+        if wait.due < group.next_due:
+            group.earlier.set()
+
+    def _leave(self, wait: Wait) -> None:
+        group = wait.group
+        if group is None:
+            return
+        group.waits.discard(wait)
+        wait.group = None
+        if not group.waits:
+            self._groups.pop((group.kind, group.version), None)
+            if group.task is not None and group.task is not asyncio.current_task():
+                group.task.cancel()
+
+    async def _poll_on(self, group: _Group) -> None:
+        loop = asyncio.get_running_loop()
+        while group.waits:
+            group.next_due = min(wait.due for wait in group.waits)
+            group.earlier.clear()
+            if (pause := group.next_due - loop.time()) > 0:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await group.earlier.wait()
+                continue
+            await self._poll(group)
+
+    async def _poll(self, group: _Group) -> None:
+        now = asyncio.get_running_loop().time()
+        seen: dict[str, Seen] = {}
+        if self._may_list and len(group.waits) > max(FEW, group.listing_cost):
+            seen = await self._list(group)
+        due = {wait.job_arn for wait in group.waits if wait.due <= now} - seen.keys()
+        seen.update(zip(due, await asyncio.gather(*map(self.look_or_trouble, due)), strict=True))
+        now = asyncio.get_running_loop().time()
+        for wait in list(group.waits):
+            if (what := seen.get(wait.job_arn)) is None:
+                continue
+            # A little less than the interval, never more: a wait ends within one interval of its job.
+            wait.due = now + wait.poll_interval * random.uniform(0.85, 1.0)  # noqa: S311
+            wait.tell(what)
+            if group.version is None and isinstance(what, JobStatus) and what.solution_version_arn:
+                self._leave(wait)
+                self._enter(wait, what.solution_version_arn)
+
+    async def look_or_trouble(self, job_arn: str) -> Seen:
+        try:
+            return await self.look(job_arn)
+        except (PersonalizeError, *AWS_ERRORS) as error:
+            return error
+
+    async def _list(self, group: _Group) -> dict[str, Seen]:
+        """Look for a group's jobs in the service's list, for as long as that costs less than describing them."""
+        wanted = {wait.job_arn for wait in group.waits}
+        budget = len(wanted)
+        seen: dict[str, Seen] = {}
+        request: dict[str, Any] = {"maxResults": PAGE_SIZE}
+        if group.version is not None:
+            request["solutionVersionArn"] = group.version
+        group.listing_cost = 0
+        while group.listing_cost < budget:
+            try:
+                page = await self._call(group.kind.list_operation, request)
+            except PersonalizeError as error:
+                # Describing needs another permission than listing, so it may still work.
+                log.warning("Jobs are described one by one, since listing them failed: %s", error)
+                self._may_list = False
+                break
+            except AWS_ERRORS as error:
+                seen.update(dict.fromkeys(wanted, error))
+                break
+            group.listing_cost += 1
+            for summary in page[group.kind.list_key]:
+                if (arn := summary[group.kind.arn_key]) in wanted:
+                    seen[arn] = read_status(group.kind, summary)
+                    wanted.discard(arn)
+            if not wanted or not page.get("nextToken"):
+                break
+            request["nextToken"] = page["nextToken"]
+        return seen
+
+    async def _call(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+        async with self._building:
+            if self._client is None:
+                # Airflow's connections are to be had from the event loop's own helper threads only.
+                from asgiref.sync import sync_to_async
+
+                self._client = await sync_to_async(self._build_client)()
+        client = self._client
+        try:
+            method: Callable[..., dict[str, Any]] = getattr(client, xform_name(operation))
+            return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: method(**request))
+        except AWS_ERRORS as error:
+            if is_expired(error):
+                # The next call builds a client anew, from the connection as it is then.
+                self._client = None
+            if is_transient(error):
+                raise
+            raise as_personalize_error(error, operation=operation, region=client.meta.region_name) from error
+
+    def _build_client(self) -> Any:
+        hook = PersonalizeHook(**self._hook_parameters)
+        return hook.client_with(
+            connect_timeout=10, read_timeout=30, retries={"total_max_attempts": 2}, max_pool_connections=WORKERS
+        )
+
+
+_pollers: dict[tuple[asyncio.AbstractEventLoop, str], JobPoller] = {}
+
+
+@asynccontextmanager
+async def shared_poller(hook_parameters: Mapping[str, Any]) -> AsyncIterator[JobPoller]:
+    """
+    Give the poller of an AWS connection on this event loop; it is closed when its last user leaves.
+
+    :param hook_parameters: What :class:`~airflow_provider_personalize.hooks.personalize.PersonalizeHook` takes.
+    """
+    key = (asyncio.get_running_loop(), json.dumps(hook_parameters, sort_keys=True, default=str))
+    poller = _pollers.setdefault(key, JobPoller(hook_parameters)) if key not in _pollers else _pollers[key]
+    poller.users += 1
+    try:
+        yield poller
+    finally:
+        poller.users -= 1
+        if not poller.users:
+            del _pollers[key]
+            await poller.close()
