@@ -26,7 +26,7 @@ _ARN = re.compile(
     r"arn:(?P<partition>[a-z\d-]+):(?P<service>[a-z\d-]+):(?P<region>[^:]*):(?P<account>[^:]*):"
     r"(?P<resource_type>[^:/]+)/(?P<resource_id>.+)"
 )
-_BUCKET = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,254}")
+_BUCKET = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,254}")
 
 
 @dataclass(frozen=True)
