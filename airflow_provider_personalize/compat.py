@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from airflow.configuration import conf
-    from airflow.sdk import BaseHook, Context
+    from airflow.sdk import BaseHook, BaseOperator, Context
     from airflow.sdk.exceptions import (
         AirflowFailException,
         AirflowNotFoundException,
@@ -26,6 +26,7 @@ else:
             AirflowSensorTimeout,
             AirflowSkipException,
             BaseHook,
+            BaseOperator,
             Context,
             conf,
         )
@@ -38,6 +39,7 @@ else:
             AirflowSkipException,
         )
         from airflow.hooks.base import BaseHook
+        from airflow.models.baseoperator import BaseOperator
         from airflow.utils.context import Context
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "AirflowSensorTimeout",
     "AirflowSkipException",
     "BaseHook",
+    "BaseOperator",
     "Context",
     "conf",
 ]

@@ -1,0 +1,310 @@
+"""
+What every operator, sensor, trigger and link of the package has to keep, whichever module it stands in.
+
+Classes are found by walking the package, so a new one is held to this the day it is written. Where one takes a
+parameter that no other takes, it needs a line in SAMPLES.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import json
+import pkgutil
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("airflow", reason="the classes under test are Airflow's")
+
+import airflow_provider_personalize
+from airflow_provider_personalize.get_provider_info import get_provider_info
+
+PACKAGE = Path(airflow_provider_personalize.__file__).parent
+BASE = "arn:aws:personalize:us-east-1:123456789012:"
+CONNECTION = {
+    "aws_conn_id": "my_aws",
+    "region_name": "eu-west-1",
+    "verify": "/ca.pem",
+    "botocore_config": {"read_timeout": 7},
+}
+#: A value for every parameter that some class needs.
+SAMPLES = {
+    "deadline": 1_800_000_000.0,
+    "input_uri": "s3://shop/in/",
+    "job_arn": BASE + "batch-inference-job/nightly",
+    "output_uri": "s3://shop/out/",
+    "poll_interval": 30.0,
+    "role_arn": "arn:aws:iam::123456789012:role/personalize",
+    "s3_uri": "s3://shop/in/",
+    "solution_version_arn": BASE + "solution/s/1",
+    "sql": "SELECT user_id FROM users",
+    "sql_conn_id": "shop",
+    "table": "recommendations",
+}
+
+
+def modules():
+    """Every module of the package but the stand-in's, which is an application of its own."""
+    for info in pkgutil.walk_packages([str(PACKAGE)], f"{airflow_provider_personalize.__name__}."):
+        if ".local" not in info.name:
+            yield importlib.import_module(info.name)
+
+
+def classes_under(base):
+    """The public concrete classes of the package under a base class."""
+    loaded = list(modules())
+    return sorted(
+        {
+            value
+            for module in loaded
+            for value in vars(module).values()
+            if inspect.isclass(value)
+            and issubclass(value, base)
+            and value.__module__ == module.__name__
+            and not value.__name__.startswith("_")
+            and not value.__subclasses__()
+        },
+        key=lambda value: value.__name__,
+    )
+
+
+def operator_classes():
+    from airflow_provider_personalize.compat import BaseOperator
+
+    return classes_under(BaseOperator)
+
+
+def trigger_classes():
+    from airflow.triggers.base import BaseTrigger
+
+    return classes_under(BaseTrigger)
+
+
+def link_classes():
+    from airflow.providers.amazon.aws.links.base_aws import BaseAwsLink
+
+    return classes_under(BaseAwsLink)
+
+
+def parameters(cls):
+    """The named parameters of a class's constructor and of those that it passes ``**kwargs`` to."""
+    names = {}
+    for base in cls.__mro__:
+        if base is object or "__init__" not in vars(base):
+            continue
+        signature = inspect.signature(inspect.unwrap(base.__init__))
+        names |= {n: p for n, p in signature.parameters.items() if n not in names}
+        if not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
+            break
+    return names
+
+
+def arguments(cls):
+    """The arguments that make an example of a class: what it needs, and a connection."""
+    taken = parameters(cls)
+    needed = {
+        name: SAMPLES[name]
+        for name, parameter in taken.items()
+        if name in SAMPLES and parameter.default is parameter.empty
+    }
+    if cls.__name__ == "PersonalizeToSqlOperator":
+        needed["job_arn"] = SAMPLES["job_arn"]
+    elif "solution_version_arn" in taken:
+        needed["solution_version_arn"] = SAMPLES["solution_version_arn"]
+    if "task_id" in taken:
+        needed["task_id"] = "example"
+    if hasattr(cls, "job_kind") and "job_arn" in taken:
+        needed["job_arn"] = BASE + cls.job_kind.arn_type + "/nightly"
+    return needed | {name: value for name, value in CONNECTION.items() if name in taken}
+
+
+def by_name(cls):
+    return cls.__name__
+
+
+def test_the_package_has_what_it_says():
+    """The sweep below would pass on an empty package."""
+    assert {cls.__name__ for cls in operator_classes()} >= {
+        "PersonalizeCreateBatchInferenceJobOperator",
+        "PersonalizeCreateBatchSegmentJobOperator",
+        "PersonalizeBatchInferenceJobSensor",
+        "PersonalizeBatchSegmentJobSensor",
+        "SqlToPersonalizeInputOperator",
+        "PersonalizeToSqlOperator",
+    }
+    assert {cls.__name__ for cls in trigger_classes()} >= {"PersonalizeJobTrigger"}
+
+
+@pytest.mark.parametrize("cls", operator_classes(), ids=by_name)
+class TestOperators:
+    def test_template_fields_are_constructor_arguments(self, cls):
+        taken = parameters(cls)
+        operator = cls(**arguments(cls))
+        assert set(cls.template_fields) <= set(taken)
+        for name in cls.template_fields:
+            assert hasattr(operator, name)
+
+    def test_it_takes_the_connections_arguments(self, cls):
+        operator = cls(**arguments(cls))
+        for name, value in CONNECTION.items():
+            assert getattr(operator, name) == value
+        assert {"aws_conn_id", "region_name", "verify"} <= set(cls.template_fields)
+
+    def test_its_hook_gets_the_connection(self, cls):
+        hook = cls(**arguments(cls)).hook
+        assert (hook.aws_conn_id, hook._region_name, hook._verify) == ("my_aws", "eu-west-1", "/ca.pem")
+        assert hook._config.read_timeout == 7
+
+    def test_it_survives_serialization(self, cls):
+        dag = make_dag()
+        given = arguments(cls)
+        cls(dag=dag, **given)
+        task = rebuilt(json.loads(json.dumps(serialized(dag)))).task_dict["example"]
+        assert task.task_type == cls.__name__
+        rendered = set(cls.template_fields) & set(given)
+        assert {name: getattr(task, name) for name in rendered} == {name: given[name] for name in rendered}
+
+    def test_it_can_be_mapped(self, cls):
+        dag = make_dag()
+        needed = arguments(cls)
+        del needed["task_id"]
+        field = next(name for name in ("job_arn", "input_uri", "sql") if name in needed)
+        value = needed.pop(field)
+        cls.partial(task_id="example", dag=dag, **needed).expand(**{field: [value, value]})
+        assert rebuilt(serialized(dag)).task_dict["example"].is_mapped
+
+    def test_its_parameters_are_documented(self, cls):
+        own = {
+            name
+            for name, parameter in inspect.signature(inspect.unwrap(cls.__init__)).parameters.items()
+            if name != "self" and parameter.kind is not parameter.VAR_KEYWORD
+        }
+        text = "".join(inspect.getdoc(base) or "" for base in cls.__mro__ if base.__module__.startswith("airflow_prov"))
+        assert {name for name in own if f":param {name}:" not in text} <= set(CONNECTION)
+
+
+@pytest.mark.parametrize("cls", trigger_classes(), ids=by_name)
+class TestTriggers:
+    def test_it_is_rebuilt_from_what_it_serializes(self, cls):
+        trigger = cls(**arguments(cls))
+        path, values = trigger.serialize()
+        module, _, name = path.rpartition(".")
+        copy = getattr(importlib.import_module(module), name)(**json.loads(json.dumps(values)))
+        assert type(copy) is cls
+        assert copy.serialize() == (path, values)
+
+    def test_it_serializes_all_that_it_takes(self, cls):
+        _, values = cls(**arguments(cls)).serialize()
+        assert set(values) == set(inspect.signature(cls.__init__).parameters) - {"self"}
+        assert values.items() >= CONNECTION.items()
+
+    def test_its_hook_gets_the_connection(self, cls):
+        hook = cls(**arguments(cls)).hook()
+        assert (hook.aws_conn_id, hook._region_name, hook._verify) == ("my_aws", "eu-west-1", "/ca.pem")
+        assert hook._config.read_timeout == 7
+
+
+@pytest.mark.parametrize("cls", link_classes(), ids=by_name)
+class TestLinks:
+    def test_it_is_named(self, cls):
+        assert cls.name
+        assert cls.key
+        assert cls.format_str.startswith("https://")
+        assert [other for other in link_classes() if cls.key == other.key or cls.name == other.name] == [cls]
+
+    def test_airflow_is_told_of_it(self, cls):
+        assert f"{cls.__module__}.{cls.__name__}" in get_provider_info()["extra-links"]
+
+
+def test_the_provider_info_is_valid():
+    import airflow
+    import jsonschema
+
+    schema = json.loads((Path(airflow.__path__[0]) / "provider_info.schema.json").read_text())
+    jsonschema.validate(get_provider_info(), schema)
+
+
+def test_the_provider_info_names_every_module():
+    info = get_provider_info()
+    named = {
+        module
+        for group in ("hooks", "operators", "sensors", "triggers")
+        for entry in info[group]
+        for module in entry["python-modules"]
+    } | {entry["python-module"] for entry in info["transfers"]}
+    assert {cls.__module__ for cls in [*operator_classes(), *trigger_classes()]} <= named
+    for module in named:
+        importlib.import_module(module)
+
+
+def test_nothing_outside_the_stand_in_imports_it():
+    for path in PACKAGE.rglob("*.py"):
+        if (PACKAGE / "local") in path.parents:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not [n for n in names if n.startswith(f"{airflow_provider_personalize.__name__}.local")], path
+
+
+def modules_loaded_by(statement):
+    """The top-level packages that a fresh interpreter has loaded after a statement."""
+    code = f"import sys\n{statement}\nprint(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    return set(out.splitlines()[-1].split())
+
+
+def test_a_dag_file_pays_for_airflow_and_nothing_more():
+    names = sorted({cls.__module__ for cls in operator_classes()})
+    ours = modules_loaded_by(f"import {', '.join(names)}")
+    airflows = modules_loaded_by(
+        "import airflow.providers.amazon.aws.operators.bedrock, airflow.providers.amazon.aws.sensors.bedrock"
+    )
+    assert ours - airflows <= {airflow_provider_personalize.__name__}
+
+
+PURE = ["naming", "resources", "exceptions", "job_request", "waiting", "batch"]
+
+
+def test_pure_modules_need_neither_airflow_nor_boto3():
+    names = [
+        f"{airflow_provider_personalize.__name__}.{name}"
+        for pure in PURE
+        for name in [
+            pure,
+            *(
+                f"{pure}.{info.name}"
+                for info in pkgutil.iter_modules([str(PACKAGE / pure)])
+                if (PACKAGE / pure).is_dir()
+            ),
+        ]
+    ]
+    loaded = modules_loaded_by(f"import {', '.join(names)}")
+    assert not loaded & {"airflow", "boto3", "botocore", "numpy", "pandas", "duckdb", "polars", "pyarrow"}
+
+
+def make_dag():
+    from airflow.providers.common.compat.sdk import DAG
+
+    return DAG("example", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def serialized(dag):
+    try:
+        from airflow.serialization.serialized_objects import DagSerialization
+    except ImportError:
+        from airflow.serialization.serialized_objects import SerializedDAG as DagSerialization
+    return DagSerialization.to_dict(dag)
+
+
+def rebuilt(data):
+    try:
+        from airflow.serialization.serialized_objects import DagSerialization
+    except ImportError:
+        from airflow.serialization.serialized_objects import SerializedDAG as DagSerialization
+    return DagSerialization.from_dict(data)
