@@ -1,0 +1,161 @@
+"""``personalize-local``: Amazon Personalize's batch side and S3 on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import shlex
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_provider_personalize import __version__
+from airflow_provider_personalize.exceptions import PersonalizeError
+
+if TYPE_CHECKING:
+    from airflow_provider_personalize.local.server import LocalPersonalize
+
+_DESCRIPTION = """\
+Amazon Personalize's batch side and S3 on this machine, at one port, with real recommendations.
+
+boto3, aiobotocore, the AWS CLI and Airflow find it by the environment variable
+AWS_ENDPOINT_URL alone. It answers in whatever region a request is signed for, with the same
+solutions in each; --region is the one that it prints. Everything is kept in memory: jobs,
+filters and S3 objects are gone when it ends.
+"""
+_EPILOG = """\
+controls (JSON over HTTP, for tests and rehearsals):
+  GET    /_local/state   jobs, calls, create calls with time and outcome, faults to come
+  POST   /_local/faults  {"fault": "throttle", "times": 5, "operation": "CreateBatchInferenceJob"}
+                         faults of an answer: throttle, limit, error, unavailable, deny, expire,
+                         drop (before the request is carried out), drop_after;
+                         faults of the next jobs: fail_job ("reason"), fail_records ("every",
+                         "reason"), never_finish
+  DELETE /_local/faults  forget them
+  POST   /_local/clock   {"advance": 3600}, {"now": 1790000000}, {"stopped": true}; answers when
+                         every job that is due has ended
+  POST   /_local/reset   forget jobs, filters, faults and counts; S3 keeps its objects
+"""
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        "personalize-local",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=4510, help="port to listen at, 0 for any free one (default: 4510)")
+    parser.add_argument(
+        "--job-seconds", type=float, default=20, metavar="S", help="how long a job takes (default: %(default)s)"
+    )
+    parser.add_argument("--region", default="us-east-1", help="region of the ARNs that are printed (default: %(default)s)")
+    parser.add_argument(
+        "--quota", type=int, default=5, metavar="N", help="jobs of a kind in progress in a region (default: %(default)s)"
+    )
+    data = parser.add_argument_group(
+        "data", "what to learn from; MovieLens (100,004 ratings by 671 people) where nothing is said"
+    )
+    data.add_argument(
+        "--interactions", type=Path, metavar="CSV", help="columns USER_ID, ITEM_ID, TIMESTAMP and, if there, EVENT_VALUE"
+    )
+    data.add_argument("--items", type=Path, metavar="CSV", help="columns ITEM_ID, GENRES (as Comedy|Drama), …")
+    data.add_argument("--users", type=Path, metavar="CSV", help="columns USER_ID, … to filter segments by")
+    parser.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="NAME[:TIMES[:OPERATION]]",
+        help="a fault to begin with, as throttle:5 or fail_job:1 or drop_after:1:CreateBatchInferenceJob; repeatable",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    options = parser.parse_args(arguments)
+    if (options.items or options.users) and not options.interactions:
+        parser.error("--items and --users describe the entities of --interactions, which is missing")
+    if options.job_seconds < 0 or options.quota < 1:
+        parser.error("--job-seconds takes a number from 0, --quota one from 1")
+    return options
+
+
+def introduction(local: LocalPersonalize) -> str:
+    """Say where the stand-in is, how to reach it, and what it has."""
+    from airflow_provider_personalize.local.server import BUCKET, ROLE_ARN
+
+    exports = local.environment | {"AIRFLOW_CONN_AWS_DEFAULT": local.connection}
+    region = local.api.region(local.region)
+    lines = [
+        f"personalize-local is ready at {local.url} (Ctrl-C ends it; everything is in memory)",
+        f"It has learned from {local.recommender.data.name}: {len(local.recommender.data.users)} users, "
+        f"{len(local.recommender.data.items)} items.",
+        "",
+        "Environment of boto3, aiobotocore, the AWS CLI and Airflow (the last line is Airflow's connection):",
+        *(f"  export {name}={shlex.quote(value)}" for name, value in exports.items()),
+        "",
+        f"Bucket         s3://{BUCKET}/",
+        f"Role           {ROLE_ARN}",
+        f"Dataset group  {region.catalog.dataset_group_arn}",
+        "",
+        "Solutions and their versions",
+    ]
+    for solution_arn, solution in region.catalog.solutions.items():
+        lines.append(f"  {solution_arn}  ({solution['recipeArn'].rpartition('/')[2]})")
+        lines += [
+            f"    {arn}  {version['status']}"
+            for arn, version in region.catalog.versions.items()
+            if version["solutionArn"] == solution_arn
+        ]
+    if region.filters:
+        lines += ["", "Filters", *(f"  {arn}  {row['filterExpression']}" for arn, row in region.filters.items())]
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the stand-in until it is interrupted; give the exit code."""
+    options = parse_arguments(arguments)
+    try:
+        from airflow_provider_personalize.local.faults import parse_fault
+        from airflow_provider_personalize.local.server import LocalPersonalize
+    except ModuleNotFoundError as error:
+        return _fail(
+            f"personalize-local needs the extra 'local' ({error}): pip install 'airflow-provider-personalize[local]'"
+        )
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    try:
+        local = LocalPersonalize(
+            host=options.host,
+            port=options.port,
+            job_seconds=options.job_seconds,
+            region=options.region,
+            quota=options.quota,
+            interactions=options.interactions,
+            items=options.items,
+            users=options.users,
+        )
+        for text in options.fault:
+            local.faults.add(parse_fault(text))
+        local.recommender.train()
+        with local:
+            print(introduction(local), flush=True)
+            ended.wait()
+    except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        remedy = " Give another one with --port, or --port 0 for any that is free." if taken else ""
+        return _fail(f"Cannot listen at {options.host}:{options.port}: {error.strerror or error}.{remedy}")
+    except PersonalizeError as error:
+        return _fail(error.message)
+    return 0
+
+
+def _fail(message: str) -> int:
+    print(message, file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+"""Jobs and the clock that they live by."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_personalize.local.catalog import Recipe
+from airflow_provider_personalize.local.errors import JobError
+from airflow_provider_personalize.local.faults import Fault
+from airflow_provider_personalize.resources import (
+    ACTIVE,
+    CREATE_FAILED,
+    CREATE_IN_PROGRESS,
+    CREATE_PENDING,
+    JobKind,
+)
+
+#: The share of its time for which a job is pending.
+_PENDING_SHARE = 0.1
+
+
+@dataclass
+class Clock:
+    """A clock that can be set, put forward and stopped; otherwise it goes with the machine's."""
+
+    _offset: float = 0.0
+    _stopped_at: float | None = None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it stands still."""
+        return self._stopped_at is not None
+
+    def now(self) -> float:
+        """Seconds since the epoch, by this clock."""
+        return time.time() + self._offset if self._stopped_at is None else self._stopped_at
+
+    def set(self, now: float) -> None:
+        """Set it, to seconds since the epoch."""
+        if self._stopped_at is None:
+            self._offset = now - time.time()
+        else:
+            self._stopped_at = now
+
+    def stop(self, stopped: bool) -> None:
+        """Stop it, or let it go on from where it stands."""
+        now = self.now()
+        self._stopped_at = now if stopped else None
+        self.set(now)
+
+
+@dataclass
+class Job:
+    """
+    One batch job.
+
+    :param number: Counts the jobs, from 0.
+    :param kind: The job's kind.
+    :param arn: The job's ARN.
+    :param request: The request that it was made from.
+    :param recipe: The recipe of its solution version.
+    :param created: When it was created, by the clock.
+    :param seconds: How long it takes.
+    :param filter_expression: The expression of its filter, where it has one.
+    :param fault: What is to go wrong with it.
+    """
+
+    number: int
+    kind: JobKind
+    arn: str
+    request: dict[str, Any]
+    recipe: Recipe
+    created: float
+    seconds: float
+    filter_expression: str | None = None
+    fault: Fault | None = None
+    ended: float | None = None
+    failure_reason: str | None = None
+
+    @property
+    def due(self) -> float:
+        """When it is to end, by the clock."""
+        return math.inf if self.fault and self.fault.fault == "never_finish" else self.created + self.seconds
+
+    @property
+    def _started(self) -> float:
+        return self.created + self.seconds * _PENDING_SHARE
+
+    def status(self, now: float) -> str:
+        """Give the status at a time of the clock."""
+        if self.ended is not None:
+            return CREATE_FAILED if self.failure_reason else ACTIVE
+        return CREATE_PENDING if now < self._started else CREATE_IN_PROGRESS
+
+    def describe(self, now: float) -> dict[str, Any]:
+        """Describe it as the API does."""
+        described = {key: value for key, value in self.request.items() if key != "tags"}
+        described |= {
+            self.kind.arn_key: self.arn,
+            "status": self.status(now),
+            "creationDateTime": self.created,
+            "lastUpdatedDateTime": self.ended or min(now, max(self.created, self._started)),
+        }
+        if self.failure_reason:
+            described["failureReason"] = self.failure_reason
+        return described
+
+
+@dataclass
+class Jobs:
+    """
+    All jobs, and the threads that end them when their time has come.
+
+    :param clock: The clock that they live by.
+    :param run: Does a job's work; what it raises as :class:`JobError` is the job's ``failureReason``.
+    """
+
+    clock: Clock
+    run: Callable[[Job], None]
+    by_arn: dict[str, Job] = field(default_factory=dict)
+    most_running: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._numbers = itertools.count()
+        self._changed = threading.Condition()
+        self._waiting: list[tuple[float, int, Job]] = []
+        self._working: set[int] = set()
+        self._closed = False
+        self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="personalize-job")
+        self._thread = threading.Thread(target=self._watch, name="personalize-jobs", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the threads; a job that is at work is let finish."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join()
+        self._pool.shutdown(cancel_futures=True)
+
+    def reset(self) -> None:
+        """Forget every job."""
+        with self._changed:
+            self._waiting.clear()
+            self.by_arn.clear()
+            self.most_running.clear()
+
+    def running(self, kind: JobKind, region_prefix: str) -> int:
+        """
+        Count the jobs of a kind that have not ended.
+
+        :param kind: The kind.
+        :param region_prefix: How the ARNs of the region's jobs of that kind begin.
+        """
+        return sum(
+            job.ended is None
+            for job in list(self.by_arn.values())
+            if job.kind is kind and job.arn.startswith(region_prefix)
+        )
+
+    def add(self, job_kind: JobKind, arn: str, running: int, **values: Any) -> Job:
+        """
+        Make a job.
+
+        :param job_kind: The kind.
+        :param arn: The ARN.
+        :param running: How many of its kind there are that have not ended, for the record.
+        :param values: The other fields of :class:`Job`.
+        """
+        with self._changed:
+            job = Job(number=next(self._numbers), kind=job_kind, arn=arn, created=self.clock.now(), **values)
+            self.by_arn[arn] = job
+            self.most_running[job_kind.name] = max(self.most_running.get(job_kind.name, 0), running + 1)
+            if job.due < math.inf:
+                heapq.heappush(self._waiting, (job.due, job.number, job))
+                self._changed.notify_all()
+        return job
+
+    def clock_changed(self, timeout: float = 60) -> bool:
+        """
+        Take in that the clock was set, and wait until every job that is due has ended.
+
+        :param timeout: For how long at most, in seconds.
+        :return: Whether all of them have ended.
+        """
+        with self._changed:
+            self._changed.notify_all()
+            return self._changed.wait_for(lambda: not self._working and not self._due(), timeout)
+
+    def _due(self) -> bool:
+        return bool(self._waiting) and self._waiting[0][0] <= self.clock.now()
+
+    def _watch(self) -> None:
+        """Hand each job to the workers when it is due."""
+        with self._changed:
+            while not self._closed:
+                if self._due():
+                    job = heapq.heappop(self._waiting)[2]
+                    self._working.add(job.number)
+                    self._pool.submit(self._end, job)
+                elif self._waiting and not self.clock.stopped:
+                    self._changed.wait(max(0.001, self._waiting[0][0] - self.clock.now()))
+                else:
+                    self._changed.wait()
+
+    def _end(self, job: Job) -> None:
+        reason = None
+        try:
+            if job.fault and job.fault.fault == "fail_job":
+                reason = job.fault.reason or "Internal error: this job was failed on request."
+            else:
+                self.run(job)
+        except JobError as error:
+            reason = error.message
+        except Exception as error:
+            # A job never hangs because of the stand-in's own mistake: it fails, and says which.
+            reason = f"Internal error of the local stand-in: {error!r}"
+        with self._changed:
+            job.failure_reason = reason
+            job.ended = max(self.clock.now(), job.created)
+            self._working.discard(job.number)
+            self._changed.notify_all()

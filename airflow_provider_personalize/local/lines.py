@@ -1,0 +1,291 @@
+"""One line of a job's input in, one line of its output out."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+
+from airflow_provider_personalize.exceptions import InvalidRequestError
+from airflow_provider_personalize.local import catalog
+from airflow_provider_personalize.local.data import Entities
+from airflow_provider_personalize.local.errors import JobError, RecordError
+from airflow_provider_personalize.local.expressions import (
+    Condition,
+    FilterExpression,
+    parse_filter,
+    parse_item_attributes,
+)
+from airflow_provider_personalize.local.jobs import Job
+from airflow_provider_personalize.local.recommend import Ranked, Recommender
+from airflow_provider_personalize.resources import BATCH_SEGMENT_JOB
+
+DEFAULT_RESULTS = 25
+THEMES = "THEME_GENERATION"
+
+
+def check_columns(expression: FilterExpression, recommender: Recommender) -> None:
+    """
+    Make sure that the data have what a filter asks for.
+
+    :raises InvalidRequestError: if a column does not exist.
+    """
+    data = recommender.data
+    for condition in expression.conditions:
+        if condition.dataset == "INTERACTIONS":
+            # Assumption: interactions have no types here, so "any event" is all that can be asked of them.
+            if (condition.column, condition.sign, condition.values) != ("EVENT_TYPE", "IN", ("*",)):
+                raise InvalidRequestError(
+                    'filterExpression: the local stand-in knows of interactions only EVENT_TYPE IN ("*").'
+                )
+        else:
+            entities = data.items if condition.dataset == "ITEMS" else data.users
+            check_column(entities, condition)
+        wanted = {"ITEMID": ("ITEMS", "INTERACTIONS"), "USERID": ("USERS",)}[expression.entity]
+        if condition.dataset not in wanted:
+            raise InvalidRequestError(
+                f"filterExpression: expected columns of {' or '.join(wanted)} for {expression.entity}, got "
+                f"{condition.dataset}.{condition.column}."
+            )
+
+
+def check_column(entities: Entities, condition: Condition) -> None:
+    """
+    Make sure that a column exists.
+
+    :raises InvalidRequestError: if not.
+    """
+    if condition.column not in entities.columns:
+        raise InvalidRequestError(
+            f"{condition.dataset}.{condition.column}: no such column; there are "
+            f"{', '.join(sorted(entities.columns)) or 'none'}."
+        )
+
+
+def dump(value: Any, *, spaced: bool) -> bytes:
+    """
+    Write JSON as the service was recorded to: with spaces in segments, without them elsewhere, in UTF-8.
+
+    :param value: What to write.
+    :param spaced: Whether to put a space after commas and colons.
+    """
+    separators = (", ", ": ") if spaced else (",", ":")
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=separators).encode()
+    except UnicodeEncodeError:
+        # Half a surrogate pair is not UTF-8; escaped, it comes through.
+        return json.dumps(value, separators=separators).encode()
+
+
+class LineAnswerer:
+    """
+    Answers the lines of one job.
+
+    :param job: The job.
+    :param recommender: Who knows the answers.
+    """
+
+    def __init__(self, job: Job, recommender: Recommender) -> None:
+        self.recommender = recommender
+        self.data = recommender.data
+        self.recipe = job.recipe
+        self.segments = job.kind is BATCH_SEGMENT_JOB
+        self.count = int(job.request.get("numResults") or DEFAULT_RESULTS)
+        self.themes = job.request.get("batchInferenceJobMode") == THEMES
+        config = job.request.get("batchInferenceJobConfig") or {}
+        # Assumption: itemExplorationConfig, and the influence of FRESHNESS, change nothing here.
+        self.popularity_weight = float((config.get("rankingInfluence") or {}).get("POPULARITY", 0))
+        self.filter = parse_filter(job.filter_expression) if job.filter_expression else None
+        fails_records = job.fault is not None and job.fault.fault == "fail_records"
+        self.fail_every = job.fault.every if job.fault and fails_records else 0
+        self.fail_reason = (job.fault.reason if job.fault else "") or "Internal error: failed on request."
+        self.answered = 0
+        self._allowed = lru_cache(maxsize=16)(self._allowed_by_filter)
+        self._popular = lru_cache(maxsize=16)(self._popular_by_filter)
+
+    def answer(self, line: bytes) -> bytes:
+        """
+        Answer one line; what is wrong with it becomes the ``error`` of its output.
+
+        :param line: The line, without its end.
+        """
+        self.answered += 1
+        record: Any = None
+        try:
+            record = self._parse(line)
+            if self.fail_every and (self.answered - 1) % self.fail_every == 0:
+                raise RecordError(self.fail_reason)
+            if self.segments:
+                return self._segment_line(record, self._users(record))
+            return dump({"input": record, "output": self._items(record), "error": None}, spaced=False)
+        except (RecordError, InvalidRequestError) as error:
+            # Assumption: the input of a line that is not JSON is echoed as text.
+            echoed = line.decode("utf-8", "replace") if record is None else record
+            output: dict[str, Any] = {"usersList" if self.segments else "recommendedItems": []}
+            message = error.message if error.message.startswith("Internal") else f"User error: {error.message}"
+            return dump({"input": echoed, "output": output, "error": message}, spaced=self.segments)
+
+    def _parse(self, line: bytes) -> dict[str, Any]:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            raise RecordError("The record is not valid JSON") from None
+        if not isinstance(record, dict):
+            raise RecordError("The record is not a JSON object")
+        self._check(record)
+        return record
+
+    def _check(self, record: dict[str, Any]) -> None:
+        missing = [
+            key
+            for key in self.recipe.required
+            if not isinstance(record.get(key), list if key == "itemList" else str) or not record[key]
+        ]
+        if missing:
+            # The form of this text is recorded.
+            raise RecordError(f"Required fields for the provided recipe are {', '.join(self.recipe.required)}")
+
+    def _segment_line(self, record: dict[str, Any], users: Ranked) -> bytes:
+        # Millions of ids are joined, not dumped one by one.
+        ids = b", ".join(self._encoded_users[users.positions].tolist())
+        echoed = dump(record, spaced=True)
+        return b"".join((b'{"input": ', echoed, b', "output": {"usersList": [', ids, b']}, "error": null}'))
+
+    @cached_property
+    def _encoded_users(self) -> np.ndarray:
+        encoded = np.empty(len(self.data.users), dtype=object)
+        encoded[:] = [dump(id_, spaced=True) for id_ in self.data.users.ids.tolist()]
+        return encoded
+
+    # What the recipes answer
+
+    def _users(self, record: dict[str, Any]) -> Ranked:
+        allowed = self._mask(record)
+        if self.recipe is catalog.ITEM_AFFINITY:
+            # Assumption: an item that the data do not hold has an empty segment.
+            item = self.data.items.index.get(record["itemId"])
+            items = np.array([] if item is None else [item], dtype=np.int64)
+        else:
+            matching = np.ones(len(self.data.items), dtype=bool)
+            for condition in parse_item_attributes(record["itemAttributes"]):
+                check_column(self.data.items, condition)
+                matching &= self.data.items.where(condition.column, condition.holds)
+            items = np.flatnonzero(matching)
+        return self.recommender.users_for(items, self.count, allowed)
+
+    def _items(self, record: dict[str, Any]) -> dict[str, Any]:
+        if self.recipe is catalog.POPULARITY:
+            return {"recommendedItems": self._popular(self._filter_values(record))}
+        if self.recipe is catalog.RANKING:
+            return self._ranking(record)
+        allowed = self._mask(record)
+        if self.recipe.type == "RELATED_ITEMS":
+            related = self._related(record["itemId"], allowed)
+            output: dict[str, Any] = {"recommendedItems": self._item_ids(related)}
+            return output | self._theme(related) if self.themes else output
+        # Assumption: what a user has met is left out, unless a filter speaks of interactions itself.
+        hide_known = self.filter is None or all(
+            condition.dataset != "INTERACTIONS" for condition in self.filter.conditions
+        )
+        return self._scored(
+            self.recommender.for_user(
+                record["userId"],
+                self.count,
+                allowed,
+                hide_known=hide_known,
+                popularity_weight=self.popularity_weight,
+            )
+        )
+
+    def _related(self, item_id: str, allowed: np.ndarray | None) -> Ranked:
+        item = self.data.items.index.get(item_id)
+        if item is None or not self.recommender.popularity[item]:
+            # Assumption: an item without interactions is given popular ones.
+            return self.recommender.popular(self.count, allowed)
+        if self.recipe is catalog.SIMS:
+            return self.recommender.together(item, self.count, allowed)
+        return self.recommender.similar(item, self.count, allowed)
+
+    def _ranking(self, record: dict[str, Any]) -> dict[str, Any]:
+        wanted = list(dict.fromkeys(record["itemList"]))
+        index, allowed = self.data.items.index, self._mask(record)
+        positions = [index[id_] for id_ in wanted if isinstance(id_, str) and id_ in index]
+        if allowed is not None:
+            positions = [position for position in positions if allowed[position]]
+        output = self._scored(self.recommender.rank(record["userId"], np.array(positions, dtype=np.int64)))
+        # Assumption: items that the data do not hold come last, with a score of 0, and no filter touches them.
+        unknown = [id_ for id_ in wanted if not isinstance(id_, str) or id_ not in index]
+        output["recommendedItems"] += unknown
+        output["scores"] += [0.0] * len(unknown)
+        return output
+
+    def _theme(self, related: Ranked) -> dict[str, Any]:
+        # Assumption: a theme is named after the commonest genres, and an item's relevance is its share of them; the
+        # service has a language model write it.
+        genres = [
+            self.data.items.cell("GENRES", int(position)) if "GENRES" in self.data.items.columns else frozenset[str]()
+            for position in related.positions
+        ]
+        counts = Counter(genre for item in genres for genre in sorted(item))
+        top = [genre for genre, _ in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:2]]
+        theme = f"{' and '.join(top)} favourites" if top else "Chosen alike"
+        relevance = [round(len(item & set(top)) / max(len(top), 1) / (1 + rank / 10), 3) for rank, item in enumerate(genres)]
+        return {"theme": theme, "itemsThemeRelevanceScores": relevance}
+
+    def _item_ids(self, ranked: Ranked) -> list[str]:
+        ids: list[str] = self.data.items.ids[ranked.positions].tolist()
+        return ids
+
+    def _scored(self, ranked: Ranked) -> dict[str, Any]:
+        scores = [] if ranked.scores is None else np.round(ranked.scores, 7).tolist()
+        return {"recommendedItems": self._item_ids(ranked), "scores": scores}
+
+    # Filters
+
+    def _filter_values(self, record: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+        if self.filter is None:
+            return ()
+        values = record.get("filterValues") or {}
+        if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
+            raise RecordError("filterValues: expected an object whose values are strings")
+        return tuple(sorted((name, value) for name, value in values.items() if name in self.filter.placeholders))
+
+    def _mask(self, record: Mapping[str, Any]) -> np.ndarray | None:
+        """Give what the job's filter lets through for a line; None where all may come."""
+        if self.filter is None:
+            return None
+        speaks_of_user = any(condition.dataset == "INTERACTIONS" for condition in self.filter.conditions)
+        return self._allowed(self._filter_values(record), record.get("userId") if speaks_of_user else None)
+
+    def _allowed_by_filter(self, values: tuple[tuple[str, str], ...], user_id: str | None) -> np.ndarray:
+        if self.filter is None:
+            raise JobError("Internal error: no filter.")
+        filled = self.filter.filled(dict(values))
+        entities = self.data.items if filled.entity == "ITEMID" else self.data.users
+        allowed = np.ones(len(entities), dtype=bool)
+        for clause in filled.clauses:
+            matching = np.zeros(len(entities), dtype=bool)
+            for group in clause.any_of:
+                every = np.ones(len(entities), dtype=bool)
+                for condition in group:
+                    every &= self._where(entities, condition, user_id)
+                matching |= every
+            allowed &= matching if clause.include else ~matching
+        return allowed
+
+    def _where(self, entities: Entities, condition: Condition, user_id: str | None) -> np.ndarray:
+        if condition.dataset != "INTERACTIONS":
+            return entities.where(condition.column, condition.holds)
+        met = np.zeros(len(entities), dtype=bool)
+        user = self.data.users.index.get(user_id or "")
+        if user is not None:
+            met[self.recommender.known_items(user)] = True
+        return met
+
+    def _popular_by_filter(self, values: tuple[tuple[str, str], ...]) -> list[str]:
+        allowed = None if self.filter is None else self._allowed(values, None)
+        return self._item_ids(self.recommender.popular(self.count, allowed))

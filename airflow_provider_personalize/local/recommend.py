@@ -1,0 +1,189 @@
+"""
+The recommenders: real ones, by collaborative filtering, trained when they are first asked.
+
+Users and items are placed in one space by alternating least squares (the ``implicit`` library), from BM25-weighted
+interactions. All that is random is seeded: the same data give the same lists on the same machine.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from threading import RLock
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import csr_matrix, diags
+
+from airflow_provider_personalize.local.data import Dataset
+
+_FACTORS = 64
+_ITERATIONS = 12
+_SEED = 20180522
+#: How steeply scores fall from the first item to the last; chosen so that they resemble the recorded ones.
+_STEEPNESS = 8.0
+
+
+class Ranked(NamedTuple):
+    """
+    Positions of items or users, best first, and their scores, where the recipe gives any.
+    """
+
+    positions: np.ndarray
+    scores: np.ndarray | None = None
+
+
+def best(scores: np.ndarray, count: int, allowed: np.ndarray | None = None) -> np.ndarray:
+    """
+    Give the positions of the highest scores, best first; the lower position first where they are alike.
+
+    :param scores: A score for each position.
+    :param count: How many at most.
+    :param allowed: Which positions may come into the list; all where it is None.
+    """
+    candidates = np.arange(len(scores)) if allowed is None else np.flatnonzero(allowed)
+    values = scores[candidates]
+    if count < len(values):
+        # The threshold keeps every tie, so that the stable sort below decides among them.
+        threshold = np.partition(values, len(values) - count)[len(values) - count]
+        keep = values >= threshold
+        candidates, values = candidates[keep], values[keep]
+    return candidates[np.argsort(-values, kind="stable")][:count]
+
+
+def shares(scores: np.ndarray) -> np.ndarray:
+    """Turn scores into shares that add up to 1, as the recorded scores of one list of the whole catalog do."""
+    # Assumption: the service's scores are shares over all items (or over the given ones, in a ranking).
+    powers = np.exp((scores.astype(np.float64) - scores.max()) * _STEEPNESS)
+    return powers / powers.sum()
+
+
+class Recommender:
+    """
+    Everything that the recipes ask of one dataset.
+
+    :param data: What to learn from.
+    """
+
+    def __init__(self, data: Dataset) -> None:
+        self.data = data
+        self._lock = RLock()
+
+    def train(self) -> None:
+        """Train now rather than when the first job needs it."""
+        _ = self._factors, self.popularity, self._unit_factors, self._unit_columns
+
+    @cached_property
+    def _factors(self) -> tuple[np.ndarray, np.ndarray]:
+        with self._lock:
+            if "_factors" in self.__dict__:
+                return self._factors
+            from implicit.als import AlternatingLeastSquares
+            from implicit.nearest_neighbours import bm25_weight
+            from threadpoolctl import threadpool_limits
+
+            # implicit has threads of its own; a linear algebra library that starts others inside them slows both.
+            with threadpool_limits(1, "blas"):
+                model = AlternatingLeastSquares(
+                    factors=_FACTORS, iterations=_ITERATIONS, random_state=_SEED, num_threads=1
+                )
+                model.fit(bm25_weight(self.data.weights, K1=100, B=0.8).tocsr(), show_progress=False)
+            return np.asarray(model.user_factors), np.asarray(model.item_factors)
+
+    @cached_property
+    def popularity(self) -> np.ndarray:
+        """How many users each item was met by."""
+        return np.bincount(self.data.weights.indices, minlength=len(self.data.items)).astype(np.float32)
+
+    @cached_property
+    def _standing(self) -> np.ndarray:
+        """Popularity between 0 and 1, on a scale of logarithms."""
+        logarithms = np.log1p(self.popularity)
+        return logarithms / max(float(logarithms.max()), 1e-9)
+
+    @cached_property
+    def _unit_factors(self) -> np.ndarray:
+        factors = self._factors[1]
+        return factors / np.maximum(np.linalg.norm(factors, axis=1, keepdims=True), 1e-9)
+
+    @cached_property
+    def _unit_columns(self) -> csr_matrix:
+        """Items × users, each item's row of length 1: the product of two rows is the cosine of the two items."""
+        rows = self.data.weights.T.tocsr()
+        lengths = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1)).ravel())
+        return diags(1 / np.maximum(lengths, 1e-9)) @ rows
+
+    def known_items(self, user: int) -> np.ndarray:
+        """Give the positions of the items that a user has met."""
+        weights = self.data.weights
+        return weights.indices[weights.indptr[user] : weights.indptr[user + 1]]
+
+    def _tastes(self, user_id: str, popularity_weight: float = 0.0) -> tuple[int | None, np.ndarray]:
+        """Score every item for a user: by the user's own taste, or by popularity for a user without interactions."""
+        user = self.data.users.index.get(user_id)
+        if user is None or not len(self.known_items(user)):
+            return None, self._standing
+        user_factors, item_factors = self._factors
+        return user, item_factors @ user_factors[user] + popularity_weight * self._standing
+
+    def for_user(
+        self, user_id: str, count: int, allowed: np.ndarray | None, *, hide_known: bool, popularity_weight: float = 0.0
+    ) -> Ranked:
+        """
+        Recommend items to a user; popular ones to a user without interactions.
+
+        :param user_id: The user.
+        :param count: How many items at most.
+        :param allowed: Which items a filter lets through; all where it is None.
+        :param hide_known: Whether to leave out what the user has met.
+        :param popularity_weight: How much popularity is to count, from 0 to 1.
+        """
+        user, scores = self._tastes(user_id, popularity_weight)
+        if user is not None and hide_known:
+            allowed = np.ones(len(scores), dtype=bool) if allowed is None else allowed.copy()
+            allowed[self.known_items(user)] = False
+        positions = best(scores, count, allowed)
+        return Ranked(positions, shares(scores)[positions])
+
+    def popular(self, count: int, allowed: np.ndarray | None) -> Ranked:
+        """Give the items that most users have met."""
+        return Ranked(best(self.popularity, count, allowed))
+
+    def rank(self, user_id: str, positions: np.ndarray) -> Ranked:
+        """
+        Order given items for a user.
+
+        :param user_id: The user.
+        :param positions: The items.
+        """
+        if not len(positions):
+            return Ranked(positions, np.empty(0))
+        scores = self._tastes(user_id)[1][positions]
+        order = np.argsort(-scores, kind="stable")
+        return Ranked(positions[order], shares(scores)[order])
+
+    def similar(self, item: int, count: int, allowed: np.ndarray | None) -> Ranked:
+        """Give the items nearest to an item in the space of tastes (the recipe Similar-Items)."""
+        return self._nearest(self._unit_factors @ self._unit_factors[item], item, count, allowed)
+
+    def together(self, item: int, count: int, allowed: np.ndarray | None) -> Ranked:
+        """Give the items that the same users have met (the recipe SIMS)."""
+        scores = np.asarray((self._unit_columns @ self._unit_columns[item].T).todense()).ravel()
+        return self._nearest(scores, item, count, allowed)
+
+    def _nearest(self, scores: np.ndarray, item: int, count: int, allowed: np.ndarray | None) -> Ranked:
+        allowed = np.ones(len(scores), dtype=bool) if allowed is None else allowed.copy()
+        allowed[item] = False
+        return Ranked(best(scores, count, allowed))
+
+    def users_for(self, items: np.ndarray, count: int, allowed: np.ndarray | None) -> Ranked:
+        """
+        Give the users with most affinity to some items.
+
+        :param items: The items' positions; none gives no users.
+        :param count: How many users at most.
+        :param allowed: Which users a filter lets through; all where it is None.
+        """
+        if not len(items):
+            return Ranked(np.empty(0, dtype=np.int64))
+        user_factors, item_factors = self._factors
+        return Ranked(best(user_factors @ item_factors[items].mean(axis=0), count, allowed))
