@@ -181,7 +181,8 @@ class JobPoller:
     async def look_or_trouble(self, job_arn: str) -> Seen:
         try:
             return await self.look(job_arn)
-        except (PersonalizeError, *AWS_ERRORS) as error:
+        except Exception as error:
+            # Whoever waits must hear of it, whatever it is: a wait that nobody polls for would last to its deadline.
             return error
 
     async def _list(self, group: _Group) -> dict[str, Seen]:
@@ -201,7 +202,7 @@ class JobPoller:
                 log.warning("Jobs are described one by one, since listing them failed: %s", error)
                 self._may_list = False
                 break
-            except AWS_ERRORS as error:
+            except Exception as error:
                 seen.update(dict.fromkeys(wanted, error))
                 break
             group.listing_cost += 1

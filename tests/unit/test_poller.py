@@ -1,0 +1,227 @@
+"""How many calls shared polling makes, and how soon it tells."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+pytest.importorskip("airflow", reason="the poller's client is Airflow's")
+
+from botocore.exceptions import ClientError, EndpointConnectionError
+
+from airflow_provider_personalize.exceptions import ServiceError
+from airflow_provider_personalize.hooks.errors import as_personalize_error, is_transient
+from airflow_provider_personalize.resources import JobStatus
+from airflow_provider_personalize.triggers import poller as poller_module
+from airflow_provider_personalize.triggers.poller import JobPoller, shared_poller
+
+BASE = "arn:aws:personalize:us-east-1:123456789012:"
+
+
+def version(number):
+    return f"{BASE}solution/s/{number}"
+
+
+def arn(number):
+    return f"{BASE}batch-inference-job/job-{number}"
+
+
+class Service(JobPoller):
+    """A poller whose calls are answered from a dict, and counted."""
+
+    def __init__(self, jobs, old_jobs=0):
+        super().__init__({})
+        self.jobs = jobs
+        self.old = [self.summary(f"old-{n}", version(0), "ACTIVE") for n in range(old_jobs)]
+        self.calls = []
+        self.errors = {}
+
+    @staticmethod
+    def summary(number, solution_version, status):
+        return {"batchInferenceJobArn": arn(number), "solutionVersionArn": solution_version, "status": status}
+
+    async def _call(self, operation, request):
+        self.calls.append((operation, request))
+        await asyncio.sleep(0)
+        if error := self.errors.get(operation):
+            if is_transient(error):
+                raise error
+            raise as_personalize_error(error, operation=operation)
+        if operation == "DescribeBatchInferenceJob":
+            number = request["batchInferenceJobArn"].rpartition("-")[2]
+            solution_version, status = self.jobs[int(number)]
+            return {"batchInferenceJob": self.summary(number, solution_version, status)}
+        wanted = request.get("solutionVersionArn")
+        rows = self.old + [self.summary(number, *job) for number, job in self.jobs.items()]
+        rows = [row for row in rows if wanted in (None, row["solutionVersionArn"])]
+        start = int(request.get("nextToken", 0))
+        page = rows[start : start + request["maxResults"]]
+        token = {"nextToken": str(start + 100)} if start + 100 < len(rows) else {}
+        return {"batchInferenceJobs": page, **token}
+
+    def counted(self, operation):
+        return sum(called == operation for called, _ in self.calls)
+
+
+async def first_seen(poller, number, hint=None, interval=0.2):
+    looks = poller.watch(arn(number), poll_interval=interval, solution_version_arn=hint)
+    try:
+        return await anext(looks)
+    finally:
+        await looks.aclose()
+
+
+async def until_active(poller, number, hint=None, interval=0.2):
+    looks = poller.watch(arn(number), poll_interval=interval, solution_version_arn=hint)
+    try:
+        async for seen in looks:
+            if isinstance(seen, JobStatus) and seen.status == "ACTIVE":
+                return time.monotonic()
+    finally:
+        await looks.aclose()
+
+
+def run(work):
+    async def bounded():
+        async with asyncio.timeout(30):
+            await work
+
+    asyncio.run(bounded())
+
+
+@pytest.mark.parametrize("hinted", [True, False])
+def test_a_thousand_waits_share_their_calls(hinted):
+    async def work():
+        service = Service({n: (version(n % 3), "ACTIVE") for n in range(1000)})
+        waits = (first_seen(service, n, version(n % 3) if hinted else None, 1.0) for n in range(1000))
+        seen = await asyncio.gather(*waits)
+        assert {status.arn for status in seen} == {arn(n) for n in range(1000)}
+        assert len(service.calls) <= 30
+        await service.close()
+
+    run(work())
+
+
+def test_a_few_waits_are_described():
+    async def work():
+        service = Service({n: (version(1), "ACTIVE") for n in range(3)}, old_jobs=5000)
+        await asyncio.gather(*(first_seen(service, n, version(1)) for n in range(3)))
+        assert service.counted("ListBatchInferenceJobs") == 0
+        assert service.counted("DescribeBatchInferenceJob") == 3
+        await service.close()
+
+    run(work())
+
+
+def test_listing_gives_way_where_it_would_cost_more_calls_than_describing():
+    """Ten waits, and five thousand old jobs of the same solution version that no list can leave out."""
+
+    async def work():
+        service = Service({n: (version(0), "CREATE IN_PROGRESS") for n in range(10)}, old_jobs=5000)
+        waits = [asyncio.create_task(until_active(service, n, version(0))) for n in range(10)]
+        await asyncio.sleep(1.0)
+        listed = service.counted("ListBatchInferenceJobs")
+        assert 0 < listed <= 10
+        service.jobs = {n: (version(0), "ACTIVE") for n in range(10)}
+        await asyncio.gather(*waits)
+        assert service.counted("ListBatchInferenceJobs") == listed
+        await service.close()
+
+    run(work())
+
+
+@pytest.mark.parametrize("count", [1, 50])
+def test_a_wait_ends_within_an_interval_of_its_job(count):
+    async def work():
+        interval = 0.5
+        service = Service({n: (version(1), "CREATE IN_PROGRESS") for n in range(count)})
+        waits = [asyncio.create_task(until_active(service, n, version(1), interval)) for n in range(count)]
+        await asyncio.sleep(0.8)
+        service.jobs = {n: (version(1), "ACTIVE") for n in range(count)}
+        ended = time.monotonic()
+        told = await asyncio.gather(*waits)
+        assert max(told) - ended <= interval + 0.2
+        await service.close()
+
+    run(work())
+
+
+def test_who_may_not_list_is_described_to():
+    async def work():
+        service = Service({n: (version(1), "ACTIVE") for n in range(20)})
+        service.errors["ListBatchInferenceJobs"] = ClientError(
+            {"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "ListBatchInferenceJobs"
+        )
+        await asyncio.gather(*(first_seen(service, n, version(1)) for n in range(20)))
+        assert service.counted("ListBatchInferenceJobs") == 1
+        assert service.counted("DescribeBatchInferenceJob") == 20
+        await service.close()
+
+    run(work())
+
+
+def test_trouble_that_passes_is_told_and_waited_out():
+    async def work():
+        service = Service({1: (version(1), "ACTIVE")})
+        service.errors["DescribeBatchInferenceJob"] = EndpointConnectionError(endpoint_url="http://nowhere")
+        looks = service.watch(arn(1), poll_interval=0.1, solution_version_arn=version(1))
+        assert isinstance(await anext(looks), EndpointConnectionError)
+        service.errors.clear()
+        assert (await anext(looks)).status == "ACTIVE"
+        await looks.aclose()
+        await service.close()
+
+    run(work())
+
+
+def test_a_refusal_is_told():
+    async def work():
+        service = Service({1: (version(1), "ACTIVE")})
+        service.errors["DescribeBatchInferenceJob"] = ClientError(
+            {"Error": {"Code": "ResourceNotFoundException", "Message": "no such job"}}, "DescribeBatchInferenceJob"
+        )
+        seen = await first_seen(service, 1, version(1))
+        assert isinstance(seen, ServiceError)
+        assert seen.code == "ResourceNotFoundException"
+        await service.close()
+
+    run(work())
+
+
+def test_an_error_that_nobody_foresaw_is_told_too():
+    async def work():
+        service = Service({})
+        seen = await first_seen(service, 1, version(1))
+        assert isinstance(seen, KeyError)
+        await service.close()
+
+    run(work())
+
+
+def test_one_poller_serves_a_connection_and_is_closed_after_its_last_wait():
+    async def work():
+        one = {"aws_conn_id": "a", "region_name": "eu-west-1", "verify": None, "config": {"read_timeout": 7}}
+        async with shared_poller(one) as first, shared_poller(dict(one)) as second:
+            assert first is second
+            async with shared_poller(one | {"region_name": "eu-west-2"}) as other:
+                assert other is not first
+            assert len(poller_module._pollers) == 1
+        assert not poller_module._pollers
+        with pytest.raises(RuntimeError, match="shutdown"):
+            first._threads.submit(int)
+
+    run(work())
+
+
+def test_no_task_is_left_behind():
+    async def work():
+        service = Service({n: (version(n), "ACTIVE") for n in range(5)})
+        await asyncio.gather(*(first_seen(service, n) for n in range(5)))
+        await asyncio.sleep(0.05)
+        assert not service._groups
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        await service.close()
+
+    run(work())
