@@ -45,7 +45,7 @@ class PersonalizeJobTrigger(BaseTrigger):
         verify: bool | str | None = None,
         botocore_config: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.job_arn = job_arn
         self.poll_interval = poll_interval
         self.deadline = deadline

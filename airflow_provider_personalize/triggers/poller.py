@@ -181,7 +181,7 @@ class JobPoller:
     async def look_or_trouble(self, job_arn: str) -> Seen:
         try:
             return await self.look(job_arn)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             # Whoever waits must hear of it, whatever it is: a wait that nobody polls for would last to its deadline.
             return error
 
@@ -202,7 +202,7 @@ class JobPoller:
                 log.warning("Jobs are described one by one, since listing them failed: %s", error)
                 self._may_list = False
                 break
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 seen.update(dict.fromkeys(wanted, error))
                 break
             group.listing_cost += 1
