@@ -6,11 +6,14 @@ Nothing here imports Airflow, boto3 or a driver at module level, so that the tes
 
 from __future__ import annotations
 
+import ast
 import atexit
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +44,54 @@ os.environ |= {
 }
 
 
+#: What ``--pure`` is about.
+PACKAGE = "airflow_provider_personalize"
+PURE = ("batch", "exceptions", "job_request", "naming", "resources", "waiting")
+OUT_OF_REACH = {"airflow", "aiobotocore", "boto3", "botocore", "moto", "sqlalchemy"}
+
+
+class _Refuse(MetaPathFinder):
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: object = None) -> None:
+        if fullname.partition(".")[0] in OUT_OF_REACH:
+            raise ModuleNotFoundError(f"{fullname} is out of reach of the pure modules", name=fullname)
+
+
+def _imports(path: Path) -> set[str]:
+    """Give the modules that a file imports, at whatever place in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == PACKAGE:
+            found.update(f"{PACKAGE}.{name.name}" for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+def _is_pure(module: str) -> bool:
+    top, _, rest = module.partition(".")
+    return top not in OUT_OF_REACH and (top != PACKAGE or rest.partition(".")[0] in PURE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``--pure``, leave out the test files of the modules that are not."""
+    if not config.getoption("pure") or collection_path.suffix != ".py":
+        return None
+    modules = _imports(collection_path)
+    return None if all(map(_is_pure, modules)) and any(name.startswith(PACKAGE) for name in modules) else True
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--pure``."""
+    parser.addoption(
+        "--pure",
+        action="store_true",
+        help="run the tests of the pure modules only, with Airflow and AWS's libraries out of reach: were one of those "
+        "modules to import any of them, directly or through another, its tests would fail",
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Make what is left open, and what is never awaited, an error of the test that did it."""
     for line in (
@@ -49,6 +100,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "error::pytest.PytestUnhandledThreadExceptionWarning",
     ):
         config.addinivalue_line("filterwarnings", line)
+    if config.getoption("pure"):
+        sys.meta_path.insert(0, _Refuse())
 
 
 @pytest.fixture(scope="session")

@@ -153,7 +153,7 @@ class Processes:
         self._named: dict[str, Process] = {}
         log_dir.mkdir(parents=True, exist_ok=True)
         # No Ctrl-C of the terminal and no signal to this process's group reaches the guard: it has its own session.
-        self._guard = subprocess.Popen(
+        self._guard = subprocess.Popen(  # noqa: S603
             [sys.executable, __file__, self.token], stdin=subprocess.PIPE, start_new_session=True, cwd="/"
         )
 
@@ -186,7 +186,7 @@ class Processes:
         # Without SPT_NOENV, processes that set their title (Airflow's do) would overwrite the mark.
         environment = {**self.environment, **(environment or {}), MARK: mark, "SPT_NOENV": "1"}
         with log.open("ab") as output:
-            popen = subprocess.Popen(
+            popen = subprocess.Popen(  # noqa: S603 - the commands are those of this folder
                 command,
                 env=environment,
                 stdin=subprocess.DEVNULL,

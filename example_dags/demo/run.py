@@ -1,0 +1,217 @@
+"""
+What ``make demo`` and ``make airflow`` run.
+
+``demo`` runs the DAG ``nightly_email_list`` once and shows what came of it; ``airflow`` leaves everything up, to be
+looked at in a browser, until Ctrl-C. Either leaves no process behind, however it ends.
+"""
+
+# ruff: noqa: T201 - it prints, that is what it is for
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from example_dags.demo.data import fill
+from example_dags.demo.processes import ProcessDiedError
+from example_dags.demo.runs import Change, Run, StackError
+from example_dags.demo.stack import AIRFLOW_VERSION, PASSWORD, USER, Stack
+
+DAG = "nightly_email_list"
+TOP_N = 5
+NUM_RESULTS = 25
+
+#: Said beside a state that a newcomer may wonder about.
+NOTES = {
+    ("recommend", "success"): "the job is created",
+    ("wait", "deferred"): "the job runs; the wait is in the triggerer and holds no worker",
+    ("load", "success"): "all rows, in one transaction",
+}
+
+
+class Progress:
+    """Prints lines with the time since the start."""
+
+    def __init__(self) -> None:
+        self.start = self.printed = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """Print one line."""
+        self.printed = time.monotonic()
+        seconds = int(self.printed - self.start)
+        print(f"  {seconds // 60:02}:{seconds % 60:02}  {text}", flush=True)
+
+    def show(self, change: Change) -> None:
+        """
+        Print that a task came into a state.
+
+        :raises StackError: if it failed: the demo does not wait for a retry.
+        """
+        task = change.task
+        if task.state in ("scheduled", "queued"):
+            return
+        took = f"{task.end - task.start:.1f} s" if task.state == "success" and task.start and task.end else ""
+        note = NOTES.get((task.task_id, task.state or ""), "")
+        self.say(f"{task.task_id:<11} {task.state:<9} {took:>6}  {note}".rstrip())
+        if task.state not in ("running", "deferred", "success"):
+            raise StackError(f"The task {task.task_id} is {task.state}.")
+
+    def still_waiting(self) -> None:
+        """Print a sign of life where nothing was printed for a while; stop where whoever started this has died."""
+        if time.monotonic() - self.printed > 10:
+            self.say("...")
+        if os.getppid() != _PARENT:
+            raise Interrupted(signal.SIGHUP)
+
+
+_PARENT = os.getppid()
+
+
+class Interrupted(BaseException):
+    """A signal asked for the end; like KeyboardInterrupt, it is no error that something might handle."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    # The first one begins the clean end, which the next ones must not cut short: the guard would wait for them anyway.
+    for handled in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(handled, signal.SIG_IGN)
+    raise Interrupted(number)
+
+
+@contextmanager
+def _alone(state: Path) -> Iterator[None]:
+    """Keep a second one out of the folder, for as long as this process lives."""
+    state.mkdir(parents=True, exist_ok=True)
+    with (state / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(f"Another demo is running in {state}. Stop that one first, or use another --state.")
+        yield
+
+
+def show_result(stack: Stack, people: int, subscribed: int) -> None:
+    """
+    Print what the run has made.
+
+    :raises StackError: if the tables do not hold what they should.
+    """
+    execute = stack.warehouse.execute
+    [(recommendations,)] = execute("SELECT count(*) FROM recommendations")
+    [(rows, emails, wrong)] = execute(
+        "SELECT count(*), count(DISTINCT user_id), "
+        "count(*) FILTER (WHERE NOT subscribed OR title IS NULL OR score IS NULL) "
+        "FROM email_list JOIN subscribers USING (user_id)"
+    )
+    expected = (people * NUM_RESULTS, subscribed * TOP_N, subscribed, 0)
+    found = (recommendations, rows, emails, wrong)
+    if found != expected:
+        raise StackError(
+            "Expected (rows of recommendations, rows of email_list, people in email_list, rows there of people who "
+            f"are not subscribed, or without title or score) = {expected}, got {found}."
+        )
+    preview = next((stack.state / "previews").glob("*.html"), None)
+    if preview is None:
+        raise StackError(f"Expected an HTML preview in {stack.state / 'previews'}, but there is none.")
+
+    print(f"\n  {'to':<18} {'':>2} {'title':<52} {'genres':<28} {'score':>7}")
+    print(f"  {'-' * 18} {'-' * 2} {'-' * 52} {'-' * 28} {'-' * 7}")
+    for name, rank, title, genres, score in execute(
+        "SELECT name, rank, title, genres, score FROM email_list "
+        "WHERE user_id IN (SELECT user_id FROM email_list WHERE rank = 1 ORDER BY length(user_id), user_id LIMIT 3) "
+        "ORDER BY length(user_id), user_id, rank"
+    ):
+        to = name if rank == 1 else ""
+        print(f"  {to:<18} {rank:>2} {title[:52]:<52} {genres.replace('|', ', ')[:28]:<28} {score:>7.4f}")
+    jobs = len(stack.client("personalize").list_batch_inference_jobs()["batchInferenceJobs"])
+    print(
+        f"\n  {people:,} users asked for, {jobs} job, {recommendations:,} recommendations loaded."
+        f"\n  email_list: {emails:,} emails of {TOP_N} titles; {people - subscribed} left out, who are not subscribed."
+        f"\n  To look at the emails, open {preview}"
+    )
+
+
+def demo(stack: Stack, progress: Progress) -> int:
+    """Run the DAG once and show the result; gives the exit code."""
+    run: Run | None = None
+    shutil.rmtree(stack.state / "previews", ignore_errors=True)
+    try:
+        with stack:
+            people, subscribed = fill(stack.warehouse)
+            progress.say(f"PostgreSQL holds {people} subscribers; the stand-in for Personalize is ready")
+            stack.wait_for_dag(DAG)
+            run = stack.trigger(DAG)
+            progress.say(f"Airflow {AIRFLOW_VERSION} is up; the DAG {DAG} runs")
+            run.wait(on_change=progress.show, check=lambda: (stack.check(), progress.still_waiting()))
+            show_result(stack, people, subscribed)
+    except (StackError, ProcessDiedError) as error:
+        print(f"\n{error}", file=sys.stderr)
+        for task in run.tasks() if run else []:
+            if task.state in ("failed", "up_for_retry"):
+                tail = "\n".join(run.log(task.task_id).splitlines()[-40:])
+                print(f"\nThe end of the log of {task.task_id}:\n{tail}", file=sys.stderr)
+        print(f"\nLogs: {stack.processes.log_dir} and {stack.home / 'logs'}", file=sys.stderr)
+        return 1
+    progress.say("done")
+    return 0
+
+
+def airflow(stack: Stack, progress: Progress) -> int:
+    """Leave everything up until a signal comes; gives the exit code."""
+    with stack:
+        fill(stack.warehouse)
+        stack.import_connections()
+        stack.wait_for_ui()
+        progress.say("ready")
+        print(
+            f"\n  Airflow    {stack.ui_url}   user: {USER}   password: {PASSWORD}"
+            f"\n  Trigger    {stack.ui_url}/dags/{DAG}   (the button at the top right)"
+            f"\n  Database   {stack.warehouse.uri}"
+            f"\n  Previews   {stack.state / 'previews'}"
+            f"\n  Stand-in   AWS_ENDPOINT_URL={stack.endpoint_url}"
+            f"\n  Logs       {stack.processes.log_dir}"
+            "\n\n  Ctrl-C ends all of it.",
+            flush=True,
+        )
+        while True:
+            stack.check()
+            time.sleep(1)
+            if os.getppid() != _PARENT:
+                raise Interrupted(signal.SIGHUP)
+
+
+def main() -> int:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["demo", "airflow"])
+    parser.add_argument("--state", type=Path, default=Path(".demo"), help="folder for all that is written")
+    parser.add_argument("--job-seconds", type=float, default=10, help="how long a Personalize job takes")
+    options = parser.parse_args()
+    for handled in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(handled, _interrupt)
+    progress = Progress()
+    try:
+        with _alone(options.state):
+            stack = Stack(options.state, job_seconds=options.job_seconds, ui=options.what == "airflow")
+            progress.say("starting PostgreSQL, the stand-in for Personalize, and Airflow")
+            return {"demo": demo, "airflow": airflow}[options.what](stack, progress)
+    except Interrupted as interrupted:
+        print("\nStopped; no process is left.", file=sys.stderr)
+        return 0 if options.what == "airflow" else 128 + interrupted.number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

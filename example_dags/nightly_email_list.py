@@ -1,0 +1,166 @@
+"""
+### The nightly email list
+
+Every night, each subscriber's recommendations go from Amazon Personalize into a table, and from there into the list of
+emails to send, with an HTML preview that a person can open before they go out.
+
+It runs as it is against the local stand-in (`make demo`). Against AWS, nothing here changes: give the connections
+`aws_default` and `postgres_default`, and set these Airflow variables.
+
+| variable | what it is |
+| --- | --- |
+| `personalize_bucket` | the S3 bucket for the jobs' input and output |
+| `personalize_role_arn` | the role that Personalize reads and writes that bucket with |
+| `personalize_solution_arn` | the solution, of a recipe for user personalization; its newest active version is used |
+| `email_preview_dir` | the folder for the previews; the system's folder for temporary files by default |
+
+The database has the tables `subscribers` (`user_id, name, email, subscribed`) and `items` (`item_id, title, genres`).
+The tables `recommendations` and `email_list` are made by the first run.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
+
+from airflow_provider_personalize.operators.batch import PersonalizeCreateBatchInferenceJobOperator
+from airflow_provider_personalize.sensors.batch import PersonalizeBatchInferenceJobSensor
+from airflow_provider_personalize.transfers.personalize_to_sql import PersonalizeToSqlOperator
+from airflow_provider_personalize.transfers.sql_to_personalize import SqlToPersonalizeInputOperator
+
+try:
+    from airflow.sdk import DAG
+except ImportError:  # Airflow 2
+    from airflow import DAG
+
+AWS = "aws_default"
+WAREHOUSE = "postgres_default"
+
+BUCKET = "{{ var.value.get('personalize_bucket', 'personalize-demo') }}"
+ROLE = "{{ var.value.get('personalize_role_arn', 'arn:aws:iam::123456789012:role/PersonalizeBatch') }}"
+SOLUTION = (
+    "{{ var.value.get('personalize_solution_arn', "
+    "'arn:aws:personalize:us-east-1:123456789012:solution/user-personalization') }}"
+)
+
+# A run that was triggered by hand has no logical date on Airflow 3.
+RUN_DATE = "{{ (dag_run.logical_date or dag_run.run_after) | ds }}"
+FOLDER = f"s3://{BUCKET}/nightly_email_list/{{{{ (dag_run.logical_date or dag_run.run_after) | ts_nodash }}}}"
+
+with DAG(
+    dag_id="nightly_email_list",
+    description="Recommendations for every subscriber, from Amazon Personalize into tonight's emails",
+    doc_md=__doc__,
+    schedule="0 2 * * *",
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    default_args={"retries": 2, "retry_delay": timedelta(minutes=5)},
+    params={"top_n": 5, "preview_emails": 60},
+    tags=["personalize", "example"],
+) as dag:
+    # Everybody is asked for, also who gets no email now: the job takes a while, and people change their minds.
+    prepare = SqlToPersonalizeInputOperator(
+        task_id="prepare",
+        sql="SELECT user_id FROM subscribers ORDER BY user_id",
+        sql_conn_id=WAREHOUSE,
+        s3_uri=f"{FOLDER}/input/",
+        aws_conn_id=AWS,
+    )
+
+    recommend = PersonalizeCreateBatchInferenceJobOperator(
+        task_id="recommend",
+        solution_arn=SOLUTION,
+        role_arn=ROLE,
+        input_uri=prepare.output,
+        output_uri=f"{FOLDER}/output/",
+        num_results=25,
+        aws_conn_id=AWS,
+    )
+
+    wait = PersonalizeBatchInferenceJobSensor(
+        task_id="wait",
+        job_arn=recommend.output,
+        deferrable=True,
+        poke_interval=15,
+        timeout=timedelta(hours=6).total_seconds(),
+        aws_conn_id=AWS,
+    )
+
+    load = PersonalizeToSqlOperator(
+        task_id="load",
+        job_arn=wait.output,
+        sql_conn_id=WAREHOUSE,
+        table="recommendations",
+        write_mode="replace_slice",
+        extra_columns={"run_date": RUN_DATE},
+        aws_conn_id=AWS,
+    )
+
+    # The statements are one transaction: whoever reads the list sees tonight's emails, or the state before.
+    email_list = SQLExecuteQueryOperator(
+        task_id="email_list",
+        conn_id=WAREHOUSE,
+        parameters={"run_date": RUN_DATE, "top_n": "{{ params.top_n }}"},
+        sql=[
+            """
+            CREATE TABLE IF NOT EXISTS email_list (
+                run_date date, user_id text, name text, email text,
+                rank integer, item_id text, title text, genres text, score double precision,
+                PRIMARY KEY (run_date, user_id, rank)
+            )
+            """,
+            "DELETE FROM email_list WHERE run_date = %(run_date)s",
+            """
+            INSERT INTO email_list
+            SELECT CAST(%(run_date)s AS date), user_id, subscriber.name, subscriber.email,
+                   rank, item_id, COALESCE(item.title, 'Item ' || item_id), item.genres, score
+            FROM recommendations
+            JOIN subscribers AS subscriber USING (user_id)
+            LEFT JOIN items AS item USING (item_id)
+            WHERE run_date = %(run_date)s AND subscriber.subscribed AND rank <= CAST(%(top_n)s AS integer)
+            """,
+        ],
+    )
+
+    @dag.task
+    def preview(run_date: str, emails: str, folder: str) -> str:
+        """Write the first of the night's emails into a page that a person can open, and give its path."""
+        from airflow.providers.postgres.hooks.postgres import PostgresHook
+        from jinja2 import Environment, FileSystemLoader
+
+        with PostgresHook(postgres_conn_id=WAREHOUSE).get_conn() as connection, connection.cursor() as cursor:
+            cursor.execute(
+                """
+                SELECT count(DISTINCT user_id), count(*), count(DISTINCT item_id),
+                       (SELECT count(*) FROM subscribers WHERE NOT subscribed)
+                FROM email_list WHERE run_date = %s
+                """,
+                [run_date],
+            )
+            summary = dict(zip(("emails", "recommendations", "titles", "unsubscribed"), cursor.fetchone(), strict=True))
+            cursor.execute(
+                """
+                SELECT name, email, json_agg(json_build_object(
+                    'rank', rank, 'title', title, 'genres', genres, 'score', score) ORDER BY rank)
+                FROM email_list WHERE run_date = %s GROUP BY user_id, name, email ORDER BY name, user_id LIMIT %s
+                """,
+                [run_date, int(emails)],
+            )
+            shown = [dict(zip(("name", "email", "picks"), row, strict=True)) for row in cursor]
+
+        templates = Environment(loader=FileSystemLoader(Path(__file__).with_name("templates")), autoescape=True)
+        page = templates.get_template("email_preview.html").render(run_date=run_date, shown=shown, **summary)
+        path = Path(folder or tempfile.gettempdir()) / f"email_list_{run_date}.html"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page, encoding="utf-8")
+        return str(path)
+
+    (
+        load
+        >> email_list
+        >> preview(RUN_DATE, "{{ params.preview_emails }}", "{{ var.value.get('email_preview_dir', '') }}")
+    )
