@@ -1,0 +1,45 @@
+"""How one kind of database takes rows fast, and publishes them all at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_provider_personalize.exceptions import InvalidRequestError
+from airflow_provider_personalize.sinks.base import Load, Sink
+
+
+def open_sink(hook: Any, load: Load) -> Sink:
+    """
+    Open a connection, and choose the sink by what was opened: a hook may hand out one driver's or another's.
+
+    :param hook: A ``DbApiHook``.
+    :param load: What to load.
+    :raises InvalidRequestError: if the hook is none.
+    """
+    from airflow.providers.common.sql.hooks.sql import DbApiHook  # noqa: PLC0415 (only who loads needs it)
+
+    if not isinstance(hook, DbApiHook):
+        raise InvalidRequestError(
+            f"sql_conn_id: expected a connection to a database, whose hook is a DbApiHook, got one whose hook is "
+            f"{type(hook).__name__}. Install the provider of the database, and check the connection's type."
+        )
+    connection = hook.get_conn()
+    return _sink_class(connection)(hook, connection, load)
+
+
+def _sink_class(connection: Any) -> type[Sink]:
+    # Only the module of the one that is needed is imported.
+    match type(connection).__module__.partition(".")[0]:
+        case "psycopg" | "psycopg2" if _is_postgres(connection):
+            from airflow_provider_personalize.sinks.postgres import PostgresSink as Chosen  # noqa: PLC0415
+        case "sqlite3":
+            from airflow_provider_personalize.sinks.sqlite import SqliteSink as Chosen  # noqa: PLC0415
+        case _:
+            from airflow_provider_personalize.sinks.generic import GenericSink as Chosen  # noqa: PLC0415
+    return Chosen
+
+
+def _is_postgres(connection: Any) -> bool:
+    """Tell PostgreSQL from what speaks its protocol and calls itself version 8, as Redshift does."""
+    version = connection.info.server_version if hasattr(connection, "info") else connection.server_version
+    return bool(version >= 100_000)

@@ -1,0 +1,156 @@
+"""Bytes in pieces of any size, cut into pieces of whole lines; one of bounded size, whatever comes. Pure."""
+
+from __future__ import annotations
+
+import tempfile
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from types import TracebackType
+from typing import IO, NamedTuple
+
+from airflow_provider_personalize.exceptions import InvalidLineError
+
+#: A line longer than this, in bytes, is a giant: it goes to a temporary file instead of memory.
+GIANT = 1 << 20
+#: The most that is decompressed at once, in bytes.
+_GUNZIP_STEP = 1 << 20
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+class Lines(NamedTuple):
+    """
+    Some whole lines.
+
+    :param data: Their bytes, newlines included; only the object's last line may lack its own.
+    :param number: The first one's number in the object, from 1.
+    :param offset: Where it begins in the object, in bytes.
+    """
+
+    data: bytes
+    number: int
+    offset: int
+
+
+@dataclass
+class GiantLine:
+    """
+    One line that is too long for memory. A context manager, which deletes the file in the end.
+
+    :param file: A temporary file with the line, without its newline, at its start.
+    :param number: The line's number in the object, from 1.
+    :param offset: Where it begins in the object, in bytes.
+    """
+
+    file: IO[bytes]
+    number: int
+    offset: int
+
+    def __enter__(self) -> GiantLine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.file.close()
+
+
+def gunzip(uri: str, blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """
+    Decompress an object where its first bytes say that it is gzip; else pass it through.
+
+    :param uri: What the object is called in a message.
+    :param blocks: Its bytes.
+    :raises InvalidLineError: if the data is damaged or cut short.
+    """
+    stream = iter(blocks)
+    head = b""
+    for block in stream:
+        head += block
+        if len(head) >= len(_GZIP_MAGIC):
+            break
+    if not head.startswith(_GZIP_MAGIC):
+        if head:
+            yield head
+        yield from stream
+        return
+    try:
+        yield from _inflate(head, stream)
+    except (zlib.error, EOFError) as error:
+        raise InvalidLineError(
+            location=uri, reason=f"expected gzip from beginning to end, got {error}. Fetch or upload the object again."
+        ) from error
+
+
+def _inflate(head: bytes, stream: Iterator[bytes]) -> Iterator[bytes]:
+    member = zlib.decompressobj(wbits=31)
+    data = head
+    while True:
+        while data:
+            # A file may be several gzip members, one after the other.
+            if member.eof:
+                member = zlib.decompressobj(wbits=31)
+            plain = member.decompress(data, _GUNZIP_STEP)
+            data = member.unconsumed_tail or member.unused_data
+            if plain:
+                yield plain
+        block = next(stream, None)
+        if block is None:
+            break
+        data = block
+    while plain := member.decompress(member.unconsumed_tail, _GUNZIP_STEP):
+        yield plain
+    if not member.eof:
+        raise EOFError("an end in the middle")
+
+
+def cut_lines(blocks: Iterable[bytes]) -> Iterator[Lines | GiantLine]:
+    """
+    Cut a stream of bytes at newlines, and at nothing else: ids hold any other separator.
+
+    :param blocks: The bytes, in pieces of any size.
+    """
+    pending: list[bytes] = []
+    held = 0
+    number, offset = 1, 0
+    stream = iter(blocks)
+    while (block := next(stream, None)) is not None:
+        end = block.rfind(b"\n") + 1
+        if end:
+            data = b"".join([*pending, block[:end]])
+            yield Lines(data, number, offset)
+            number += data.count(b"\n")
+            offset += len(data)
+            pending, held = [], 0
+        pending.append(block[end:])
+        held += len(block) - end
+        if held > GIANT:
+            giant, length, rest = _spool(pending, stream)
+            yield GiantLine(giant, number, offset)
+            number += 1
+            offset += length + 1
+            pending, held = [], 0
+            stream = chain([rest], stream)
+    if held:
+        yield Lines(b"".join(pending), number, offset)
+
+
+def _spool(start: list[bytes], stream: Iterator[bytes]) -> tuple[IO[bytes], int, bytes]:
+    """
+    Write the rest of a line to a temporary file.
+
+    :return: The file, the line's length, and what came after its newline.
+    """
+    file = tempfile.TemporaryFile(prefix="personalize-line-")
+    try:
+        file.writelines(start)
+        for block in stream:
+            line, newline, rest = block.partition(b"\n")
+            file.write(line)
+            if newline:
+                return file, file.tell(), rest
+        return file, file.tell(), b""
+    except BaseException:
+        file.close()
+        raise

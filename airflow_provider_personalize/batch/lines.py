@@ -1,0 +1,236 @@
+"""
+What one line of output says, or why it says nothing: the reference that every faster path has to agree with.
+
+The forms are those of PERSONALIZE.md's table, which the service was recorded to write or documented to. Pure.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, NamedTuple
+
+from airflow_provider_personalize.batch.rows import RELATED_ITEMS, USER_RECOMMENDATIONS, USER_SEGMENTS, RowKind
+
+#: The keys of the list of results. ``usersList`` is what was recorded, ``recommendedUsers`` what is documented.
+ITEM_LIST, USER_LISTS = "recommendedItems", ("usersList", "recommendedUsers")
+
+#: Two forms that older documentation shows and that are not JSON: the scores as an object without a key, and a comma
+#: before the last brace. An unescaped quote ends a string, so neither pattern can match inside an id.
+_LOOSE_SCORES = re.compile(r'\}\s*,\s*\{\s*("scores"\s*:\s*\[[^\]]*\])\s*\}')
+_LAST_COMMA = re.compile(r",\s*\}\s*\Z")
+
+#: Texts that stand for a score that is not there.
+_NO_NUMBER = frozenset({"", "nan", "null", "none"})
+
+
+class BadLineError(ValueError):
+    """A line that gives no rows; the message says what was expected and what came."""
+
+
+class Line(NamedTuple):
+    """
+    One good line.
+
+    :param kind: What kind of rows it gives.
+    :param entity: The user, item or segment; None where the input was empty.
+    :param items: The results in order; may be empty.
+    :param scores: As many, None where there is none.
+    :param theme: The theme, where there is one.
+    :param relevances: The items' relevance to it: as many as items, None where there is none.
+    """
+
+    kind: RowKind
+    entity: str | None
+    items: list[str]
+    scores: list[float | None]
+    theme: str | None
+    relevances: list[float | None]
+
+
+def read_line(raw: bytes) -> Line:
+    """
+    Read one line.
+
+    :param raw: The line's bytes, without the newline.
+    :raises BadLineError: if it gives no rows.
+    """
+    try:
+        return interpret(_parse(_decode(raw)))
+    except RecursionError:
+        raise BadLineError("expected JSON of some levels, got one that is nested too deeply") from None
+
+
+def _decode(raw: bytes) -> str:
+    try:
+        # Parts that were glued together leave a byte order mark in the middle of the file, too.
+        return raw.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise BadLineError(f"expected UTF-8, got the byte 0x{raw[error.start]:02x} at byte {error.start} of the line") from None
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        mended = _LAST_COMMA.sub("}", _LOOSE_SCORES.sub(r"}, \1", text))
+        if mended != text:
+            try:
+                return json.loads(mended)
+            except ValueError:
+                pass
+        raise BadLineError(f"expected JSON, got {error}") from None
+
+
+def interpret(line: Any) -> Line:
+    """
+    Tell what a line says, once it is parsed.
+
+    :param line: What the JSON parser made of it.
+    :raises BadLineError: if it gives no rows.
+    """
+    if not isinstance(line, dict):
+        raise BadLineError(f"expected an object, got {_shown(line)}")
+    if line.get("error") not in (None, ""):
+        raise BadLineError(f"the service reports an error: {_as_text(line['error'])}")
+    source = _input(line)
+    output = line.get("output")
+    if not isinstance(output, dict):
+        raise BadLineError(f"expected an object at output, got {_at(line, 'output')}")
+    key, items = _results(output)
+    kind, entity = entity_of(source, users=key in USER_LISTS)
+    scores = numbers(output.get("scores", line.get("scores")), len(items), "output.scores")
+    theme, relevances = None, [None] * len(items)
+    if kind is RELATED_ITEMS:
+        theme = output.get("theme")
+        if theme is not None:
+            check_id(theme, "output.theme")
+        where = "output.itemsThemeRelevanceScores"
+        relevances = numbers(output.get("itemsThemeRelevanceScores"), len(items), where)
+    return Line(kind, entity, items, scores, theme, relevances)
+
+
+def _input(line: dict[str, Any]) -> dict[str, Any]:
+    if "input" not in line and isinstance(line.get("itemAttributes"), str):
+        # Documented for segments by attributes: no wrapper.
+        return {"itemAttributes": line["itemAttributes"]}
+    source = line.get("input")
+    if not isinstance(source, dict):
+        raise BadLineError(f"expected an object at input, got {_at(line, 'input')}")
+    return source
+
+
+def _results(output: dict[str, Any]) -> tuple[str, list[str]]:
+    present = [key for key in (ITEM_LIST, *USER_LISTS) if output.get(key) is not None]
+    if len(present) != 1:
+        found = " and ".join(present) or "none of them"
+        raise BadLineError(f"expected one of recommendedItems, usersList and recommendedUsers in output, got {found}")
+    key = present[0]
+    items = output[key]
+    if not isinstance(items, list):
+        raise BadLineError(f"expected a list at output.{key}, got {_shown(items)}")
+    check_ids(items, f"output.{key}")
+    return key, items
+
+
+def entity_of(source: dict[str, Any], *, users: bool) -> tuple[RowKind, str | None]:
+    """
+    Tell what kind of rows a line gives, and of which entity.
+
+    :param source: The line's input.
+    :param users: Whether the results are users.
+    :raises BadLineError: if users came for no item and no attributes, or the entity is no text.
+    """
+    keys = ("itemId", "itemAttributes") if users else ("userId", "itemId")
+    key = next((key for key in keys if source.get(key) is not None), None)
+    if key is None:
+        if users:
+            raise BadLineError("expected itemId or itemAttributes in input, got neither")
+        # Popularity-Count's older form: an empty input, the same items for everybody.
+        return USER_RECOMMENDATIONS, None
+    check_id(source[key], f"input.{key}")
+    if users:
+        return USER_SEGMENTS, source[key]
+    return (USER_RECOMMENDATIONS if key == "userId" else RELATED_ITEMS), source[key]
+
+
+def check_ids(ids: list[Any], where: str) -> None:
+    """
+    Make sure that each id of a list is text that a database can hold, see :func:`check_id`.
+
+    :raises BadLineError: if one is not.
+    """
+    try:
+        joined = "".join(ids)
+        joined.encode()
+    except (TypeError, UnicodeEncodeError):
+        pass
+    else:
+        if "\0" not in joined:
+            return
+    for index, value in enumerate(ids):
+        check_id(value, f"{where}[{index}]")
+
+
+def check_id(value: Any, where: str) -> None:
+    """
+    Make sure that a value is text that every database can hold.
+
+    :raises BadLineError: if it is no text, or has a NUL character (which PostgreSQL refuses) or half a surrogate pair
+        (which no encoding takes) in it.
+    """
+    if not isinstance(value, str):
+        raise BadLineError(f"expected text at {where}, got {_shown(value)}")
+    if "\0" in value:
+        raise BadLineError(f"expected text without NUL characters at {where}, got {_shown(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise BadLineError(f"expected text at {where}, got half a surrogate pair in {_shown(value)}") from None
+
+
+def numbers(values: Any, count: int, where: str) -> list[float | None]:
+    """
+    Make one double, or None, for each item of what stands beside the items.
+
+    :param values: The list, or None. It may be shorter than the items.
+    :param count: How many items there are.
+    :param where: What the list is called in a message.
+    :raises BadLineError: if it is no list, or longer than the items, or holds what is no finite number.
+    """
+    if values is None:
+        return [None] * count
+    if not isinstance(values, list):
+        raise BadLineError(f"expected a list at {where}, got {_shown(values)}")
+    if len(values) > count:
+        raise BadLineError(f"expected at most {count} numbers at {where}, one for each item, got {len(values)}")
+    result = [
+        value if type(value) is float and math.isfinite(value) else _number(value, f"{where}[{index}]")
+        for index, value in enumerate(values)
+    ]
+    return result + [None] * (count - len(result))
+
+
+def _number(value: Any, where: str) -> float | None:
+    if value is None or value != value or (isinstance(value, str) and value.strip().lower() in _NO_NUMBER):
+        return None
+    if isinstance(value, int) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except OverflowError:
+            pass
+    raise BadLineError(f"expected a finite number at {where}, got {_shown(value)}")
+
+
+def _at(line: dict[str, Any], key: str) -> str:
+    return _shown(line[key]) if key in line else "nothing"
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else _shown(value)
+
+
+def _shown(value: Any) -> str:
+    shown = json.dumps(value)
+    return shown if len(shown) <= 100 else f"{shown[:100]}…"

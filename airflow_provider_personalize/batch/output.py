@@ -1,0 +1,141 @@
+"""
+From the bytes of a job's output to rows, the lines that are no good set apart.
+
+This module is pure: it imports neither Airflow nor boto3. What one line means is :mod:`.lines`' business, how bytes are
+cut into lines :mod:`.blocks`', a line too long for memory :mod:`.giant`'s. With the extra ``fast`` installed, the lines
+that look as the service was recorded to write them are read by :mod:`.fast`, to the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from airflow_provider_personalize.batch.blocks import GiantLine, Lines, cut_lines, gunzip
+from airflow_provider_personalize.batch.fast import fast_decoder
+from airflow_provider_personalize.batch.giant import read_giant
+from airflow_provider_personalize.batch.lines import BadLineError, Line, read_line
+from airflow_provider_personalize.batch.rows import Batch, RowKind
+
+#: How much of a rejected line is kept, in characters.
+REJECT_TEXT = 1_000
+
+
+class Reject(NamedTuple):
+    """
+    A line that was set apart.
+
+    :param object: The URI of the object that holds it.
+    :param line: Its number there, from 1; blank lines count.
+    :param byte_offset: Where it begins, in bytes from the object's start (after decompression).
+    :param reason: What was expected and what came.
+    :param text: Its first 1,000 characters; bytes that are no text are written as escapes.
+    """
+
+    object: str
+    line: int
+    byte_offset: int
+    reason: str
+    text: str
+
+
+class OutputReader:
+    """
+    Read output objects, one after the other, into batches of rows.
+
+    All rows of a load go into one table, so all lines have to be of one kind. Where the kind is not given, the first
+    good line decides; a line of another kind is set apart.
+
+    :param kind: The kind of rows, where it is known beforehand.
+    :param on_reject: Called with each line that is set apart.
+    :param fast: Whether to use what the extra ``fast`` installs; by default, where it is there.
+
+    :ivar lines: How many lines were read so far, blank ones not counted.
+    :ivar rows: How many rows they gave.
+    :ivar rejects: How many lines were set apart.
+    """
+
+    def __init__(
+        self,
+        kind: RowKind | None = None,
+        *,
+        on_reject: Callable[[Reject], None] = lambda reject: None,
+        fast: bool = True,
+    ) -> None:
+        self.kind = kind
+        self.lines = self.rows = self.rejects = 0
+        self._on_reject = on_reject
+        self._fast = fast
+
+    def read(self, uri: str, blocks: Iterable[bytes]) -> Iterator[Batch]:
+        """
+        Read one object.
+
+        :param uri: What the object is called in rejects.
+        :param blocks: Its bytes, in pieces of any size; gzip is recognised by its first bytes.
+        :raises InvalidLineError: if it is gzip, and damaged or cut short.
+        """
+        for part in cut_lines(gunzip(uri, blocks)):
+            batches = self._read_giant(uri, part) if isinstance(part, GiantLine) else [self._read_lines(uri, part)]
+            for batch in batches:
+                self.rows += len(batch.items)
+                yield batch
+
+    def _read_lines(self, uri: str, part: Lines) -> Batch:
+        raw_lines = part.data.split(b"\n")
+        if not raw_lines[-1]:
+            raw_lines.pop()
+        decode = fast_decoder(self.kind) if self._fast and self.kind else None
+        if decode is not None and (batch := decode.batch(part.data, raw_lines)) is not None:
+            self.lines += len(raw_lines)
+            return batch
+        batch = Batch()
+        offset = part.offset
+        for number, raw in enumerate(raw_lines, part.number):
+            line = decode.line(raw) if decode is not None else None
+            if line is not None:
+                self.lines += 1
+                batch.add(line)
+            elif raw.strip():
+                self.lines += 1
+                try:
+                    batch.add(self._checked(read_line(raw)))
+                except BadLineError as error:
+                    self._reject(uri, number, offset, str(error), raw)
+                else:
+                    if decode is None and self._fast:
+                        decode = fast_decoder(self.kind)
+            offset += len(raw) + 1
+        return batch
+
+    def _read_giant(self, uri: str, part: GiantLine) -> Iterator[Batch]:
+        with part:
+            self.lines += 1
+            try:
+                pieces = read_giant(part.file)
+                first = self._checked(next(pieces))
+            except BadLineError as error:
+                part.file.seek(0)
+                self._reject(uri, part.number, part.offset, str(error), part.file.read(4 * REJECT_TEXT))
+                return
+            rank = 1
+            for piece in (first, *()):
+                yield Batch.of(piece, rank)
+                rank += len(piece.items)
+            for piece in pieces:
+                yield Batch.of(piece, rank)
+                rank += len(piece.items)
+
+    def _checked(self, line: Line) -> Line:
+        if self.kind is None:
+            self.kind = line.kind
+        elif line.kind is not self.kind:
+            raise BadLineError(
+                f"expected {self.kind.name}, as the lines before it, got {line.kind.name}: one load takes one kind of rows"
+            )
+        return line
+
+    def _reject(self, uri: str, number: int, offset: int, reason: str, raw: bytes) -> None:
+        self.rejects += 1
+        text = raw[: 4 * REJECT_TEXT].decode("utf-8", "backslashreplace").replace("\0", "\\x00")
+        self._on_reject(Reject(uri, number, offset, reason, text.rstrip("\r")[:REJECT_TEXT]))

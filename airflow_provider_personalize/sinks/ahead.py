@@ -1,0 +1,67 @@
+"""An iterator that runs on a thread of its own, some items ahead of who takes them."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
+
+#: How long either side sleeps before it looks whether the other one is still there, in seconds.
+_LOOK = 0.2
+
+
+@contextmanager
+def ahead(items: Iterable[T], depth: int = 2) -> Iterator[Iterator[T]]:
+    """
+    Take items on another thread while this one works on the last.
+
+    An error there is raised here, at its place in the order. On leaving, the thread has ended.
+
+    :param items: What to iterate over.
+    :param depth: How many items may wait to be taken.
+    """
+    waiting: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(depth)
+    left = threading.Event()
+
+    def put(item: T | None, error: BaseException | None) -> bool:
+        while not left.is_set():
+            try:
+                waiting.put((item, error), timeout=_LOOK)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def run() -> None:
+        try:
+            for item in items:
+                if not put(item, None):
+                    return
+        except BaseException as error:  # noqa: BLE001 (raised on the other side)
+            put(None, error)
+        else:
+            put(None, StopIteration())
+        finally:
+            if hasattr(items, "close"):
+                items.close()
+
+    def take() -> Iterator[T]:
+        while True:
+            item, error = waiting.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item  # type: ignore[misc]
+
+    thread = threading.Thread(target=run, name="personalize-ahead", daemon=True)
+    thread.start()
+    try:
+        yield take()
+    finally:
+        left.set()
+        thread.join()

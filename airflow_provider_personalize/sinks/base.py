@@ -1,0 +1,422 @@
+"""
+How a load becomes a table: one transaction, the same steps in every database.
+
+A sink declares its database's dialect and overrides the steps that this database can do better. Identifiers are quoted,
+always; values are bound, always.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from itertools import islice
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+from airflow_provider_personalize.batch.output import Reject
+from airflow_provider_personalize.batch.rows import Batch, Column
+from airflow_provider_personalize.exceptions import InvalidRequestError, TableMismatchError, TooManyRejectsError
+
+WRITE_MODES = ("replace", "replace_slice", "merge", "append")
+#: The table, beside the target, that says which loads were appended already.
+LEDGER = "personalize_loads"
+#: Rows in one call of the driver, where a sink has nothing better than inserts.
+INSERT_ROWS = 10_000
+#: Stands for a bound value in the SQL that sinks build; no identifier can hold it.
+VALUE = "\0"
+
+
+@dataclass(frozen=True)
+class Load:
+    """
+    What is to be loaded, and into what.
+
+    :param table: The target's name.
+    :param schema: Its schema, or None for the connection's own.
+    :param columns: The columns that take the rows, under the target's names.
+    :param extra: The same value for every row: ``{column: value}``.
+    :param write_mode: One of :data:`WRITE_MODES`.
+    :param source: What is loaded: a job's ARN, or what identifies other output. Appended once, rejected lines kept once.
+    :param create_table: Whether to create the target where it is missing.
+    :param rejects_table: The table that takes lines set apart, or None.
+    """
+
+    table: str
+    columns: tuple[Column, ...]
+    source: str
+    schema: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    write_mode: str = "replace"
+    create_table: bool = True
+    rejects_table: str | None = None
+
+    @property
+    def id(self) -> str:
+        """What this load is called in the ledger: a digest of target and source."""
+        text = "\n".join((self.schema or "", self.table, self.source))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def column(self, role: str) -> Column | None:
+        """Give the column of that role, or None where it is left out."""
+        return next((column for column in self.columns if column.role == role), None)
+
+
+class Result(Protocol):
+    """What the reading of the lines comes to; complete once all batches were taken."""
+
+    lines: int
+    rows: int
+    rejects: int
+
+    def settle(self) -> None:
+        """Raise TooManyRejectsError where there are more rejects than are allowed."""
+
+    def rejected(self) -> Iterable[Reject]:
+        """Give the lines that were set apart."""
+
+
+class TableColumn(NamedTuple):
+    """A column that the target has: its type in the database's words, and whether an insert may leave it out."""
+
+    type: str
+    optional: bool
+
+
+class Sink:
+    """
+    Load rows into one table, all or nothing.
+
+    :param hook: The Airflow hook of the connection.
+    :param connection: What its ``get_conn()`` gave; the sink closes it.
+    :param load: What to load.
+    """
+
+    #: The database's words for this package's types, and for those of Python values in ``extra_columns``.
+    types: ClassVar[Mapping[str, str]] = {
+        "text": "text",
+        "integer": "integer",
+        "bigint": "bigint",
+        "double": "double precision",
+        "boolean": "boolean",
+        "date": "date",
+        "timestamp": "timestamp",
+    }
+    #: What quotes an identifier; doubled inside.
+    quote_mark: ClassVar[str] = '"'
+    #: How the driver wants a bound value written.
+    placeholder: str = "?"
+    #: What ends the creation of a table, as a character set.
+    table_options: ClassVar[str] = ""
+
+    def __init__(self, hook: Any, connection: Any, load: Load) -> None:
+        self.hook = hook
+        self.connection = connection
+        self.load = load
+        self.cursor = self.open_cursor()
+        self.target = self.qualified(load.table)
+        self.existing: Mapping[str, TableColumn] = {}
+
+    @property
+    def refusals(self) -> tuple[type[Exception], ...]:
+        """The driver's errors that say that values do not fit a column or a constraint."""
+        return tuple(
+            getattr(self.connection, name) for name in ("DataError", "IntegrityError") if hasattr(self.connection, name)
+        )
+
+    # The steps
+
+    def publish(self, batches: Iterator[Batch], result: Result) -> tuple[int, int, int] | None:
+        """
+        Load the batches in one transaction.
+
+        :param batches: The rows; taken one by one.
+        :param result: What the reading comes to.
+        :return: None; or, where ``append`` finds that this source was loaded before, and so does nothing, the lines,
+            rows and rejects of then.
+        :raises TableMismatchError: if the target cannot take the rows. Nothing was written.
+        :raises TooManyRejectsError: if there are too many rejects. Nothing was published; they are in the rejects table.
+        """
+        try:
+            self.begin()
+            self.lock()
+            self.prepare()
+            if self.load.write_mode == "append" and (before := self._ledger()) is not None:
+                self.connection.rollback()
+                return before
+            self.write(batches)
+            result.settle()
+            self.finish()
+            if self.load.write_mode == "append":
+                self._note(result)
+            self._keep(result)
+            self.connection.commit()
+        except TooManyRejectsError:
+            self.connection.rollback()
+            self.begin()
+            self._keep(result)
+            self.connection.commit()
+            raise
+        except BaseException as error:
+            # The connection may be what failed; the database then rolls back by itself.
+            with suppress(Exception):
+                self.connection.rollback()
+            if isinstance(error, self.refusals):
+                raise self.mismatch(f"the database refused them: {str(error).strip()}") from error
+            raise
+        finally:
+            with suppress(Exception):
+                self.connection.close()
+        return None
+
+    def open_cursor(self) -> Any:
+        """Open the cursor that all statements go through."""
+        return self.connection.cursor()
+
+    def begin(self) -> None:
+        """Begin a transaction, where the driver does not by itself."""
+
+    def lock(self) -> None:
+        """Wait for other loads of the same table, without keeping readers out."""
+
+    def prepare(self) -> None:
+        """Create the target, or make sure that it can take the rows."""
+        wanted = {column.name: column.type for column in self.load.columns}
+        wanted |= {name: type_of(value) for name, value in self.load.extra.items()}
+        existing = self.describe()
+        if existing is None:
+            if not self.load.create_table:
+                raise self.mismatch(
+                    "expected it to exist, since create_table=False, but it does not. Create it, or set create_table=True."
+                )
+            self.create(self.target, wanted)
+            existing = self.describe() or {}
+        self.existing = existing = {self.fold(name): column for name, column in existing.items()}
+        ours = {self.fold(name) for name in wanted}
+        if missing := sorted(ours - set(existing)):
+            raise self.mismatch(
+                f"expected the columns {', '.join(wanted)}; it has {', '.join(existing)}, and so lacks "
+                f"{', '.join(missing)}. Add the columns, or rename or leave out ours with column_names."
+            )
+        if needed := sorted(name for name, column in existing.items() if name not in ours and not column.optional):
+            raise self.mismatch(
+                f"its columns {', '.join(needed)} are NOT NULL without a default, and nothing fills them. Give them a "
+                "default, or a value in extra_columns."
+            )
+
+    def describe(self) -> Mapping[str, TableColumn] | None:
+        """Give the target's columns by name, or None where there is no such table."""
+        raise NotImplementedError
+
+    def write(self, batches: Iterator[Batch]) -> None:
+        """Make room and write the rows: into the target, or, to merge, aside first."""
+        if self.load.write_mode == "merge":
+            self.create_stage()
+            names = self.stage_columns
+            self.insert(STAGE, [self.quote(column.role) for column in names], staged_rows(batches, names))
+            return
+        self.delete_old()
+        tail = tuple(map(self.bound, self.load.extra.values()))
+        names = [self.quote(name) for name in self.target_names]
+        self.insert(
+            self.target, names, (row + tail for batch in batches for row in batch.rows(self.load.columns))
+        )
+
+    def finish(self) -> None:
+        """Bring what was written aside into the target."""
+        if self.load.write_mode == "merge":
+            self.merge_stage()
+
+    # What steps are made of
+
+    @property
+    def target_names(self) -> list[str]:
+        """The target's columns that are written, those of ``extra_columns`` last."""
+        return [*(column.name for column in self.load.columns), *self.load.extra]
+
+    def delete_old(self) -> None:
+        """Delete what this load's rows take the place of."""
+        if self.load.write_mode == "replace":
+            self.execute(f"DELETE FROM {self.target}")
+        elif self.load.write_mode == "replace_slice":
+            conditions = []
+            values = []
+            for name, value in self.load.extra.items():
+                if value is None:
+                    conditions.append(f"{self.quote(name)} IS NULL")
+                else:
+                    conditions.append(f"{self.quote(name)} = {self.cast(VALUE, name)}")
+                    values.append(self.bound(value))
+            self.execute(f"DELETE FROM {self.target} WHERE {' AND '.join(conditions)}", values)
+
+    def insert(self, table: str, names: list[str], rows: Iterator[tuple[Any, ...]]) -> None:
+        """Insert rows by the driver's ``executemany``."""
+        marks = ", ".join([VALUE] * len(names))
+        sql = self.with_placeholders(f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})")
+        while chunk := list(islice(rows, INSERT_ROWS)):
+            self.cursor.executemany(sql, chunk)
+
+    @property
+    def stage_columns(self) -> tuple[Column, ...]:
+        """The columns of the stage: those of the load, and the rank even where the target has none."""
+        columns = self.load.columns
+        return columns if self.load.column("rank") else (*columns, Column("rank", "integer", "rank"))
+
+    def create_stage(self) -> None:
+        """Create a table of this connection alone, which is gone when it closes, however it ends."""
+        columns = ", ".join(f"{self.quote(column.role)} {self.types[column.type]}" for column in self.stage_columns)
+        self.execute(f"CREATE TEMPORARY TABLE {STAGE} ({columns})")
+
+    def merge_stage(self) -> None:
+        """Delete the rows of every entity in the stage, and put the stage's rows in their place."""
+        entity = self.load.column("entity")
+        assert entity is not None  # noqa: S101 (checked by the operator)
+        name = self.quote(entity.name)
+        staged = self.quote("entity")
+        self.execute(
+            f"DELETE FROM {self.target} WHERE {name} IN "
+            f"(SELECT {self.cast(staged, entity.name)} FROM {STAGE} WHERE {staged} IS NOT NULL)"
+        )
+        self.execute(
+            f"DELETE FROM {self.target} WHERE {name} IS NULL AND EXISTS (SELECT 1 FROM {STAGE} WHERE {staged} IS NULL)"
+        )
+        self.insert_stage()
+
+    def insert_stage(self) -> None:
+        """Insert the stage's rows into the target."""
+        names = ", ".join(map(self.quote, self.target_names))
+        values = [
+            *(self.cast(self.quote(column.role), column.name) for column in self.load.columns),
+            *(self.cast(VALUE, name) for name in self.load.extra),
+        ]
+        self.execute(
+            f"INSERT INTO {self.target} ({names}) SELECT {', '.join(values)} FROM {STAGE} "
+            f"WHERE {self.quote('rank')} > 0",
+            [self.bound(value) for value in self.load.extra.values()],
+        )
+
+    # Ledger and rejects
+
+    def _ledger(self) -> tuple[int, int, int] | None:
+        ledger = self.qualified(LEDGER)
+        self.create(
+            ledger,
+            {
+                "load_id": "key",
+                "table_name": "text",
+                "source": "text",
+                "lines": "bigint",
+                "rows": "bigint",
+                "rejects": "bigint",
+                "loaded_at": "timestamp",
+            },
+            if_missing=True,
+        )
+        names = ", ".join(map(self.quote, ("lines", "rows", "rejects")))
+        self.execute(f"SELECT {names} FROM {ledger} WHERE {self.quote('load_id')} = {VALUE}", [self.load.id])
+        row = self.cursor.fetchone()
+        return tuple(row) if row else None
+
+    def _note(self, result: Result) -> None:
+        names = ("load_id", "table_name", "source", "lines", "rows", "rejects", "loaded_at")
+        values = (self.load.id, self.load.table, self.load.source, result.lines, result.rows, result.rejects)
+        columns = ", ".join(map(self.quote, names))
+        marks = ", ".join([VALUE] * len(values))
+        self.execute(
+            f"INSERT INTO {self.qualified(LEDGER)} ({columns}) VALUES ({marks}, CURRENT_TIMESTAMP)", list(values)
+        )
+
+    def _keep(self, result: Result) -> None:
+        """Put the rejects into their table, in place of those of an earlier try."""
+        if not self.load.rejects_table:
+            return
+        table = self.qualified(self.load.rejects_table)
+        types = {
+            "source": "text",
+            "object": "text",
+            "line": "bigint",
+            "byte_offset": "bigint",
+            "reason": "text",
+            "text": "text",
+        }
+        self.create(table, types, if_missing=True)
+        self.execute(f"DELETE FROM {table} WHERE {self.quote('source')} = {VALUE}", [self.load.source])
+        rows = ((self.load.source, *reject) for reject in result.rejected())
+        self.insert(table, [self.quote(name) for name in types], rows)
+
+    # Dialect
+
+    def execute(self, sql: str, values: list[Any] | None = None) -> None:
+        """Execute one statement; each :data:`VALUE` in it stands for one of the values."""
+        if values:
+            self.cursor.execute(self.with_placeholders(sql), values)
+        else:
+            self.cursor.execute(sql)
+
+    def with_placeholders(self, sql: str) -> str:
+        """Write bound values as the driver wants them; a ``%`` in an identifier is no placeholder."""
+        if self.placeholder == "%s":
+            sql = sql.replace("%", "%%")
+        return sql.replace(VALUE, self.placeholder)
+
+    def fold(self, name: str) -> str:
+        """Give what the database compares names by."""
+        return name
+
+    def quote(self, name: str) -> str:
+        """Quote an identifier."""
+        if not name or VALUE in name:
+            raise InvalidRequestError(f"Expected the name of a table or column, got {name!r}.")
+        return f"{self.quote_mark}{name.replace(self.quote_mark, 2 * self.quote_mark)}{self.quote_mark}"
+
+    def qualified(self, table: str) -> str:
+        """Quote a table's name, with the load's schema where it has one."""
+        return f"{self.quote(self.load.schema)}.{self.quote(table)}" if self.load.schema else self.quote(table)
+
+    def cast(self, value: str, column: str) -> str:  # noqa: ARG002 (for those that need it)
+        """Turn an expression into the type of a column of the target, where the database does not by itself."""
+        return value
+
+    def bound(self, value: Any) -> Any:
+        """Turn a value of ``extra_columns`` into what the driver takes."""
+        return value
+
+    def create(self, table: str, columns: Mapping[str, str], *, if_missing: bool = False) -> None:
+        """Create a table with these columns: ``{name: type}``; the type ``key`` makes a short text the primary key."""
+        types = {**self.types, "key": "varchar(64) NOT NULL PRIMARY KEY"}
+        defined = ", ".join(f"{self.quote(name)} {types[kind]}" for name, kind in columns.items())
+        self.execute(
+            f"CREATE TABLE {'IF NOT EXISTS ' if if_missing else ''}{table} ({defined}){self.table_options}"
+        )
+
+    def mismatch(self, reason: str) -> TableMismatchError:
+        """Make the error that says why the target cannot take the rows."""
+        name = f"{self.load.schema}.{self.load.table}" if self.load.schema else self.load.table
+        return TableMismatchError(table=name, reason=reason)
+
+
+#: What the temporary table is called that a merge writes to first. No quoting: it is this package's own.
+STAGE = "personalize_stage"
+
+
+def staged_rows(batches: Iterable[Batch], columns: tuple[Column, ...]) -> Iterator[tuple[Any, ...]]:
+    """Give rows for the stage: those of the batches, and one of rank 0 for each line that has none."""
+    for batch in batches:
+        yield from batch.with_markers().rows(columns)
+
+
+def type_of(value: Any) -> str:
+    """Tell the type of the column to create for a value of ``extra_columns``."""
+    match value:
+        case bool():
+            return "boolean"
+        case int():
+            return "bigint"
+        case float():
+            return "double"
+        case datetime():
+            return "timestamp"
+        case date():
+            return "date"
+    return "text"

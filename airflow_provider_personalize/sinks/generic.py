@@ -1,0 +1,88 @@
+"""Any database that Airflow has a DB-API hook for: batched inserts in one transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from itertools import islice
+from typing import Any
+
+from airflow_provider_personalize.batch.rows import Batch
+from airflow_provider_personalize.sinks.base import VALUE, Load, Sink, TableColumn
+
+#: Entities in one DELETE of a merge: every database takes as many bound values.
+DELETED_AT_ONCE = 500
+
+
+class GenericSink(Sink):
+    """
+    Load through ``executemany``. Table and columns are looked at, and their names quoted, by SQLAlchemy's dialect.
+
+    What this cannot promise: a database whose CREATE TABLE commits by itself keeps the (empty) table of a load that
+    failed, and nothing but the database's own isolation keeps two loads of one table apart.
+    """
+
+    def __init__(self, hook: Any, connection: Any, load: Load) -> None:
+        if hasattr(hook, "set_autocommit"):
+            hook.set_autocommit(connection, False)
+        self.placeholder = hook.placeholder
+        self._engine = hook.get_sqlalchemy_engine()
+        super().__init__(hook, connection, load)
+
+    def describe(self) -> Mapping[str, TableColumn] | None:
+        """Read the columns through SQLAlchemy."""
+        import sqlalchemy  # noqa: PLC0415 (only who loads needs it)
+
+        inspector = sqlalchemy.inspect(self._engine)
+        if not inspector.has_table(self.load.table, schema=self.load.schema):
+            return None
+        return {
+            column["name"]: TableColumn(
+                str(column["type"]),
+                bool(column["nullable"] or column.get("default") or column.get("autoincrement") is True),
+            )
+            for column in inspector.get_columns(self.load.table, schema=self.load.schema)
+        }
+
+    def quote(self, name: str) -> str:
+        """Quote an identifier as this database does."""
+        super().quote(name)
+        return str(self._engine.dialect.identifier_preparer.quote_identifier(name))
+
+    def write(self, batches: Iterator[Batch]) -> None:
+        """Insert; to merge, delete what each batch covers first."""
+        if self.load.write_mode == "merge":
+            batches = self._deleting(batches)
+        else:
+            self.delete_old()
+        tail = tuple(self.load.extra.values())
+        rows = (row + tail for batch in batches for row in batch.rows(self.load.columns))
+        self.insert(self.target, [self.quote(name) for name in self.target_names], rows)
+
+    def finish(self) -> None:
+        """Do nothing: the rows are where they belong."""
+
+    def _deleting(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Delete the old rows of each batch's entities, those that no batch before it has brought."""
+        entity = self.load.column("entity")
+        assert entity is not None  # noqa: S101 (checked by the operator)
+        name = self.quote(entity.name)
+        # A database of its own, in a file that goes away by itself: entities can be more than memory takes.
+        with closing(sqlite3.connect("")) as seen:
+            seen.execute("CREATE TABLE seen (entity PRIMARY KEY) WITHOUT ROWID")
+            seen_null = False
+            for batch in batches:
+                new = (
+                    entity
+                    for entity in batch.entities
+                    if entity is not None
+                    and seen.execute("INSERT OR IGNORE INTO seen VALUES (?)", (entity,)).rowcount
+                )
+                while chunk := list(islice(new, DELETED_AT_ONCE)):
+                    marks = ", ".join([VALUE] * len(chunk))
+                    self.execute(f"DELETE FROM {self.target} WHERE {name} IN ({marks})", chunk)
+                if None in batch.entities and not seen_null:
+                    seen_null = True
+                    self.execute(f"DELETE FROM {self.target} WHERE {name} IS NULL")
+                yield batch

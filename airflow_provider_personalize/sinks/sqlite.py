@@ -1,0 +1,48 @@
+"""SQLite: one transaction, which readers see the end of at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_provider_personalize.sinks.base import Load, Sink, TableColumn
+
+#: Milliseconds to wait for another writer; SQLite has one at a time.
+BUSY_TIMEOUT = 600_000
+
+
+class SqliteSink(Sink):
+    """Load into SQLite by ``executemany``. ``schema`` is the name of an attached database."""
+
+    def __init__(self, hook: Any, connection: Any, load: Load) -> None:
+        connection.isolation_level = None
+        connection.row_factory = None
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
+        super().__init__(hook, connection, load)
+
+    def begin(self) -> None:
+        """Begin as a writer: this waits for another load to end, and makes one that waits see what it wrote."""
+        self.execute("BEGIN IMMEDIATE")
+
+    def describe(self) -> Mapping[str, TableColumn] | None:
+        """Read the columns, hidden ones (of a virtual table) left out."""
+        schema = f"{self.quote(self.load.schema)}." if self.load.schema else ""
+        self.execute(f"PRAGMA {schema}table_xinfo({self.quote(self.load.table)})")
+        columns = {
+            name: TableColumn(kind, optional=not notnull or default is not None or hidden or _is_rowid(kind, key))
+            for _, name, kind, notnull, default, key, hidden in self.cursor.fetchall()
+        }
+        return columns or None
+
+    def fold(self, name: str) -> str:
+        """Give the name in lower case: SQLite's names differ by more than that."""
+        return name.lower()
+
+    def bound(self, value: Any) -> Any:
+        """Write dates as SQLite's own functions do; the driver's adapters for them are deprecated."""
+        return value.isoformat(*([" "] if hasattr(value, "hour") else [])) if hasattr(value, "isoformat") else value
+
+
+def _is_rowid(kind: str, key: int) -> bool:
+    """Tell whether a column is SQLite's own row number, which fills itself."""
+    return bool(key) and kind.upper() == "INTEGER"

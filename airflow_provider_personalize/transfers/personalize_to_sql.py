@@ -1,0 +1,212 @@
+"""The output of a batch job, into a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, ClassVar
+
+from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
+from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
+
+from airflow_provider_personalize.batch.output import OutputReader
+from airflow_provider_personalize.batch.rows import ROW_KINDS, USER_RECOMMENDATIONS, USER_SEGMENTS, Batch, Column, RowKind
+from airflow_provider_personalize.compat import BaseHook, Context
+from airflow_provider_personalize.exceptions import InvalidRequestError
+from airflow_provider_personalize.hooks.personalize import PersonalizeHook
+from airflow_provider_personalize.naming import digest, job_kind_of
+from airflow_provider_personalize.resources import BATCH_SEGMENT_JOB, JobState, read_status
+from airflow_provider_personalize.sinks import open_sink
+from airflow_provider_personalize.sinks.base import WRITE_MODES, Load
+from airflow_provider_personalize.transfers.output_objects import OutputObject, objects_at, objects_of_job, read_objects
+from airflow_provider_personalize.transfers.progress import LoadResult, Progress, Rejects, summary
+
+
+class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
+    """
+    Load the output of a batch inference or batch segment job into a table: all of it or nothing, once.
+
+    One row per result, ``rank`` from 1 in the order of the list. The columns follow from the lines: ``user_id, rank,
+    item_id, score`` (user recommendations), ``item_id, rank, related_item_id, score, theme, theme_relevance`` (related
+    items) or ``segment, rank, user_id`` (user segments). Scores that are missing, or NaN, are NULL. An entity that
+    several lines cover has the rows of all of them.
+
+    A line that gives no rows is set apart and counted. All is decided before anything is published, in one
+    transaction: readers of the table see what it held before, or all of the load.
+
+    With ``append``, a table ``personalize_loads`` beside the target notes which job (or, with ``output_uri``, which
+    version of which objects) was loaded; a load that is noted is not done again.
+
+    :param job_arn: The job whose output to load; it has to be ACTIVE. Its input objects tell which output objects are
+        its own. Give this one or ``output_uri``.
+    :param output_uri: What to load: an S3 object, all ``.out`` and ``.out.gz`` objects under an S3 prefix that ends in
+        ``/``, or the same of files as ``file:///…``.
+    :param sql_conn_id: The Airflow connection of the database: PostgreSQL, SQLite or any other with a ``DbApiHook``.
+    :param table: The table to load into, without its schema.
+    :param schema: The table's schema; by default the connection's own.
+    :param write_mode: What the table holds after the load: ``replace``: exactly this job's rows; ``replace_slice``:
+        these where ``extra_columns`` match, all else untouched; ``merge``: these for every entity (user, item or
+        segment) that the job covers, other entities untouched; ``append``: what it held, and these, once.
+    :param extra_columns: The same value in every row: ``{"run_date": "{{ ds }}"}``.
+    :param column_names: Other names for columns: ``{"user_id": "customer"}``; None leaves a column out.
+    :param create_table: Whether to create the table where it is missing.
+    :param rejects_table: A table, of the same schema, to keep the lines set apart in; also when the load fails.
+    :param max_reject_rate: The share of the lines, 0.0 to 1.0, that may be set apart; if there are more, the load fails.
+    :return: ``job_arn``, ``files``, ``lines``, ``rows``, ``rejects``, ``bytes`` and ``seconds``.
+    """
+
+    aws_hook_class = PersonalizeHook
+    ui_color = "#e6f2ea"
+    template_fields: Sequence[str] = aws_template_fields(
+        "column_names",
+        "extra_columns",
+        "job_arn",
+        "output_uri",
+        "rejects_table",
+        "schema",
+        "sql_conn_id",
+        "table",
+        "write_mode",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"column_names": "json", "extra_columns": "json"}
+
+    def __init__(
+        self,
+        *,
+        sql_conn_id: str,
+        table: str,
+        job_arn: str | None = None,
+        output_uri: str | None = None,
+        schema: str | None = None,
+        write_mode: str = "replace",
+        extra_columns: Mapping[str, Any] | None = None,
+        column_names: Mapping[str, str | None] | None = None,
+        create_table: bool = True,
+        rejects_table: str | None = None,
+        max_reject_rate: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.job_arn = job_arn
+        self.output_uri = output_uri
+        self.sql_conn_id = sql_conn_id
+        self.table = table
+        self.schema = schema
+        self.write_mode = write_mode
+        self.extra_columns = extra_columns
+        self.column_names = column_names
+        self.create_table = create_table
+        self.rejects_table = rejects_table
+        self.max_reject_rate = max_reject_rate
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Load the output."""
+        self._check_arguments()
+        database = self._database_hook()
+        kind, objects = self._output()
+        size = sum(item.size for item in objects)
+        self.log.info("Loading %s object(s), %.1f MB, into %s.", len(objects), size / 1e6, self.table)
+        with Rejects(keep=bool(self.rejects_table)) as rejects:
+            reader = OutputReader(kind, on_reject=rejects.add)
+            progress = Progress(self.log, reader, len(objects), size)
+            batches = self._batches(reader, objects, progress)
+            # The first good line tells the kind, and so the columns. What comes before it has no rows.
+            first = [next((batch for batch in batches if reader.kind), Batch())]
+            load = self._load(reader.kind or USER_RECOMMENDATIONS, objects)
+            result = LoadResult(reader, rejects, self.max_reject_rate, self.rejects_table)
+            before = open_sink(database, load).publish(chain(first, batches), result)
+            if before is not None:
+                self.log.info("%s was appended to %s before: nothing to do.", load.source, self.table)
+            else:
+                self.log.info("Published. %s", progress)
+            counts = before or (result.lines, result.rows, result.rejects)
+            return summary(self.job_arn, len(objects), size, progress.seconds, counts)
+
+    def _check_arguments(self) -> None:
+        if bool(self.job_arn) == bool(self.output_uri):
+            raise InvalidRequestError(
+                f"Expected exactly one of job_arn and output_uri, got {self.job_arn!r} and {self.output_uri!r}."
+            )
+        if self.write_mode not in WRITE_MODES:
+            raise InvalidRequestError(f"write_mode: expected one of {', '.join(WRITE_MODES)}, got {self.write_mode!r}.")
+        if self.write_mode == "replace_slice" and not self.extra_columns:
+            raise InvalidRequestError(
+                "write_mode='replace_slice' replaces the rows where extra_columns match: expected extra_columns, got none."
+            )
+        if not 0 <= self.max_reject_rate <= 1:
+            raise InvalidRequestError(f"max_reject_rate: expected 0.0 to 1.0, got {self.max_reject_rate!r}.")
+        known = {column.name for kind in ROW_KINDS for column in kind.columns}
+        if unknown := sorted(set(self.column_names or {}) - known):
+            raise InvalidRequestError(
+                f"column_names: expected names among {', '.join(sorted(known))}, got {', '.join(unknown)}."
+            )
+
+    def _database_hook(self) -> Any:
+        connection = BaseHook.get_connection(self.sql_conn_id)
+        try:
+            return connection.get_hook()
+        except Exception as error:
+            raise InvalidRequestError(
+                f"sql_conn_id: expected a connection to a database, got {self.sql_conn_id!r} of type "
+                f"{connection.conn_type!r}, which no installed provider has a hook for ({error}). Install the provider "
+                "of the database, or mend the connection's type."
+            ) from error
+
+    def _s3_client(self) -> Any:
+        from airflow.providers.amazon.aws.hooks.s3 import S3Hook  # noqa: PLC0415 (a DAG file need not pay for it)
+
+        return S3Hook(
+            aws_conn_id=self.aws_conn_id,
+            region_name=self.region_name,
+            verify=self.verify,
+            config=self.hook.config,
+        ).get_conn()
+
+    def _output(self) -> tuple[RowKind | None, list[OutputObject]]:
+        if self.output_uri:
+            return None, objects_at(self._s3_client, self.output_uri)
+        job_arn = str(self.job_arn)
+        job_kind = job_kind_of(job_arn)
+        description = self.hook.describe_job(job_arn)
+        status = read_status(job_kind, description)
+        status.raise_if_failed()
+        if status.state is not JobState.SUCCEEDED:
+            raise InvalidRequestError(
+                f"job_arn: expected a job that is ACTIVE, got {job_arn}, which is {status.status}. Wait for it with a "
+                "sensor, or with the create operator's deferrable or wait_for_completion."
+            )
+        rows = USER_SEGMENTS if job_kind is BATCH_SEGMENT_JOB else None
+        return rows, objects_of_job(self._s3_client(), description)
+
+    def _batches(self, reader: OutputReader, objects: list[OutputObject], progress: Progress) -> Iterator[Batch]:
+        for uri, blocks in read_objects(self._s3_client, objects):
+            yield from reader.read(uri, progress.count(blocks))
+
+    def _load(self, kind: RowKind, objects: list[OutputObject]) -> Load:
+        names = {column.name: column.name for column in kind.columns} | dict(self.column_names or {})
+        columns = tuple(
+            Column(str(names[column.name]), column.type, column.role)
+            for column in kind.columns
+            if names[column.name] is not None
+        )
+        extra = dict(self.extra_columns or {})
+        all_names = [*(column.name for column in columns), *extra]
+        if len(set(all_names)) < len(all_names) or not columns:
+            raise InvalidRequestError(
+                f"Expected one or more columns, each name once, from column_names and extra_columns, got {all_names}."
+            )
+        if self.write_mode == "merge" and not any(column.role == "entity" for column in columns):
+            raise InvalidRequestError(
+                f"write_mode='merge' needs the column {kind.columns[0].name}: do not leave it out in column_names."
+            )
+        version = digest([[item.uri, item.size, item.version] for item in objects], 16)
+        return Load(
+            table=self.table,
+            schema=self.schema,
+            columns=columns,
+            extra=extra,
+            write_mode=self.write_mode,
+            source=self.job_arn or f"{self.output_uri}#{version}",
+            create_table=self.create_table,
+            rejects_table=self.rejects_table,
+        )
