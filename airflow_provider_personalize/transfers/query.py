@@ -1,0 +1,144 @@
+"""
+A query's rows as a stream, whatever the database: as many at a time as are asked for, and no more in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_personalize.compat import BaseHook
+from airflow_provider_personalize.exceptions import InvalidRequestError
+
+if TYPE_CHECKING:
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+#: Rows of the first fetch: few, for nothing is known yet of how long they are.
+FIRST_FETCH = 1_000
+
+#: PostgreSQL has server-side cursors for one statement that gives rows, and says no more than "syntax error" otherwise.
+_ONE_SELECT = (
+    "The query runs behind DECLARE … CURSOR FOR, so that its rows can be streamed: it has to be one SELECT, WITH … "
+    "SELECT, VALUES or TABLE. Put settings into the connection's options."
+)
+
+
+def database_hook(conn_id: str, hook_params: Mapping[str, Any] | None = None) -> DbApiHook:
+    """
+    Give the hook of a database connection.
+
+    :param conn_id: The Airflow connection's id.
+    :param hook_params: Further arguments of the hook.
+    :raises InvalidRequestError: if the connection is of a kind that has no hook, or none for a database.
+    """
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+    connection = BaseHook.get_connection(conn_id)
+    kind = connection.conn_type
+    remedy = "Use the id of a database's connection, as of postgres, mysql or sqlite."
+    try:
+        hook = connection.get_hook(hook_params=dict(hook_params or {}))
+    except ImportError as error:
+        raise InvalidRequestError(
+            f"sql_conn_id: expected the connection of a database that this worker has a driver for, got {conn_id!r} of "
+            f"type {kind!r}, whose hook does not import ({error}). Install its provider with what it depends on."
+        ) from error
+    except Exception as error:
+        if "unknown hook type" not in str(error).lower():
+            raise
+        raise InvalidRequestError(
+            f"sql_conn_id: expected the connection of a database, got {conn_id!r} of type {kind!r}, which no installed "
+            f"provider knows. Install its provider, usually apache-airflow-providers-{str(kind).replace('_', '-')}, "
+            f"or mend the connection's type. {remedy}"
+        ) from error
+    if not isinstance(hook, DbApiHook):
+        raise InvalidRequestError(
+            f"sql_conn_id: expected the connection of a database, got {conn_id!r} of type {kind!r}, whose "
+            f"{type(hook).__name__} runs no SQL. {remedy}"
+        )
+    return hook
+
+
+class QueryRows:
+    """
+    The rows of a query that runs, in batches.
+
+    :param cursor: The cursor that has executed the query.
+    """
+
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
+        #: How many rows the next batch holds.
+        self.batch_rows = FIRST_FETCH
+        # Before the first fetch, some drivers' server-side cursors do not know their columns.
+        self._first = self._fetch()
+        #: The names of the query's columns.
+        self.columns: list[str] = [column[0] for column in cursor.description or ()]
+
+    def _fetch(self) -> list[Sequence[Any]]:
+        rows = self._cursor.fetchmany(self.batch_rows)
+        if rows and isinstance(rows[0], Mapping):
+            # A connection can ask for rows as dicts; their values come in the columns' order.
+            return [tuple(row.values()) for row in rows]
+        return list(rows)
+
+    def __iter__(self) -> Iterator[list[Sequence[Any]]]:
+        rows, self._first = self._first, []
+        while rows:
+            yield rows
+            rows = self._fetch()
+
+
+@contextmanager
+def stream_query(hook: DbApiHook, sql: str, parameters: Any = None) -> Iterator[QueryRows]:
+    """
+    Run a query and stream its rows, through a server-side cursor where the database's driver has one.
+
+    The query only reads: its transaction is rolled back.
+
+    :param hook: The database's hook.
+    :param sql: The query, one statement.
+    :param parameters: Values for the query's placeholders, in the driver's own style.
+    """
+    connection: Any = hook.get_conn()
+    cursor: Any = None
+    try:
+        cursor = _streaming_cursor(connection)
+        try:
+            # Without parameters, drivers leave a % in the query alone.
+            cursor.execute(*((sql,) if parameters is None else (sql, parameters)))
+        except Exception as error:
+            if _driver(connection) in {"psycopg", "psycopg2"} and "syntax error" in str(error):
+                error.add_note(_ONE_SELECT)
+            raise
+        yield QueryRows(cursor)
+        cursor.close()
+    finally:
+        # Closed before the cursor where something failed: MySQL's cursor would read all remaining rows first.
+        connection.close()
+        if cursor is not None:
+            with suppress(Exception):
+                cursor.close()
+
+
+def _driver(connection: Any) -> str:
+    return type(connection).__module__.partition(".")[0]
+
+
+def _streaming_cursor(connection: Any) -> Any:
+    """Open a cursor that does not fetch the whole result at once, where the driver needs to be told."""
+    match _driver(connection):
+        case "psycopg":
+            return connection.cursor(name="personalize_input", row_factory=import_module("psycopg.rows").tuple_row)
+        case "psycopg2":
+            plain = import_module("psycopg2.extensions").cursor
+            return connection.cursor(name="personalize_input", cursor_factory=plain)
+        case "MySQLdb" | "pymysql" as driver:
+            return connection.cursor(import_module(f"{driver}.cursors").SSCursor)
+        case _:
+            cursor = connection.cursor()
+            with suppress(AttributeError, TypeError):
+                cursor.arraysize = FIRST_FETCH
+            return cursor

@@ -1,0 +1,188 @@
+"""From a query to the input lines of a batch job on S3."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, ClassVar
+
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
+from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
+
+from airflow_provider_personalize.batch.input_rows import InputRows
+from airflow_provider_personalize.batch.recipes import batch_recipe
+from airflow_provider_personalize.compat import AirflowSkipException, Context
+from airflow_provider_personalize.exceptions import InvalidRequestError
+from airflow_provider_personalize.naming import S3Uri, parse_s3_uri
+from airflow_provider_personalize.transfers.part_files import PartFiles
+from airflow_provider_personalize.transfers.query import QueryRows, database_hook, stream_query
+
+#: Bytes of input that one fetch aims at: its rows follow from how long the lines so far were.
+BATCH_BYTES = 1_000_000
+#: Rows of one fetch, at most.
+BATCH_ROWS = 50_000
+#: Batches that wait for being encoded while the next one is fetched.
+BATCHES_AHEAD = 2
+#: Seconds between two lines of progress in the log.
+LOG_INTERVAL = 5.0
+
+
+class SqlToPersonalizeInputOperator(AwsBaseOperator[S3Hook]):
+    """
+    Run a query and write its rows as input lines of a batch job to S3.
+
+    The names of the query's columns, in any case and with or without underscores, decide what a line holds: ``user_id``
+    (most recipes), ``user_id`` and ``item_list`` (personalized ranking), ``item_id`` (related items, Item-Affinity), or
+    ``item_attributes`` (Item-Attribute-Affinity). Ids go out as text, exactly as they are; numbers without decimals. An
+    ``item_list`` is an array, or text that is a JSON array. What cannot go into a line is an error with its row.
+
+    Rows are streamed, so memory does not grow with their number: through a server-side cursor on PostgreSQL and MySQL,
+    elsewhere as the driver fetches. The lines go to ``part-00000.json``, ``part-00001.json`` and so on, each within the
+    service's quotas, and appear all at once when the query has ended well; part files of an earlier run are then
+    replaced or deleted. Whatever fails before leaves the prefix as it was.
+
+    :param sql: The query: one ``SELECT``, or the path of a ``.sql`` file.
+    :param sql_conn_id: The Airflow connection of the database, of any kind with a ``DbApiHook``.
+    :param s3_uri: The prefix that takes the lines, as ``s3://bucket/folder/``; a ``/`` is added at the end where it is
+        missing. It has to be this task's own: other objects there are an error, since the job would read them too.
+    :param filter_values: The columns that hold the values of a filter's placeholders: ``{"GENRES": "genres"}`` for
+        ``$GENRES``. A column's value is text or a number, or several as an array or as text that is a JSON array; the
+        quoting that the service wants is done here.
+    :param parameters: Values for the query's own placeholders, in the driver's style.
+    :param recipe: The recipe that the lines are for, by name or ARN, as ``aws-similar-items``. It checks the columns,
+        and sets how many lines a file may have. By default the columns alone decide, and lines with an ``itemId`` go
+        into files of 500, which both Item-Affinity and the recipes for related items take.
+    :param max_lines_per_file: The most lines of one file, where it should be fewer than the recipe allows.
+    :param allow_empty: Whether a query without rows skips this task, and so the rest of its branch, and leaves an empty
+        prefix. By default it is an error, and what an earlier run has written stays.
+    :param hook_params: Further arguments for the database's hook.
+    :param kms_key_arn: The KMS key to encrypt the files with; by default as the bucket does.
+    :param extra_args: Further arguments of S3's ``CreateMultipartUpload``, as ``{"ACL": "bucket-owner-full-control"}``.
+    :return: The prefix, ending in ``/``: what a job takes as its ``input_uri``.
+    """
+
+    aws_hook_class = S3Hook
+    template_fields: Sequence[str] = aws_template_fields(
+        "sql",
+        "sql_conn_id",
+        "s3_uri",
+        "filter_values",
+        "parameters",
+        "recipe",
+        "hook_params",
+        "kms_key_arn",
+        "extra_args",
+    )
+    template_ext: Sequence[str] = (".sql",)
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        "sql": "sql",
+        "filter_values": "json",
+        "parameters": "json",
+        "hook_params": "json",
+        "extra_args": "json",
+    }
+    ui_color = "#d8c5f2"
+
+    def __init__(
+        self,
+        *,
+        sql: str,
+        sql_conn_id: str,
+        s3_uri: str,
+        filter_values: dict[str, str] | None = None,
+        parameters: Mapping[str, Any] | Sequence[Any] | None = None,
+        recipe: str | None = None,
+        max_lines_per_file: int | None = None,
+        allow_empty: bool = False,
+        hook_params: dict[str, Any] | None = None,
+        kms_key_arn: str | None = None,
+        extra_args: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.sql = sql
+        self.sql_conn_id = sql_conn_id
+        self.s3_uri = s3_uri
+        self.filter_values = filter_values
+        self.parameters = parameters
+        self.recipe = recipe
+        self.max_lines_per_file = max_lines_per_file
+        self.allow_empty = allow_empty
+        self.hook_params = hook_params
+        self.kms_key_arn = kms_key_arn
+        self.extra_args = extra_args
+        if max_lines_per_file is not None and max_lines_per_file < 1:
+            raise InvalidRequestError(f"max_lines_per_file: expected at least 1, got {max_lines_per_file!r}.")
+
+    def execute(self, context: Context) -> str:
+        """Write the lines, and give their prefix."""
+        started = time.monotonic()
+        prefix = self._prefix()
+        recipe = batch_recipe(self.recipe) if self.recipe else None
+        database = database_hook(self.sql_conn_id, self.hook_params)
+        with PartFiles(self.hook.get_conn(), prefix, upload_args=self._upload_args()) as files:
+            with stream_query(database, self.sql, self.parameters) as query:
+                lines = InputRows(query.columns, filter_values=self.filter_values, recipe=recipe)
+                files.max_lines = min(lines.max_lines, self.max_lines_per_file or lines.max_lines)
+                rows = self._copy(query, lines, files)
+            if not rows:
+                self._refuse_empty(files, prefix)
+            file_count = files.files
+            files.publish()
+        seconds = time.monotonic() - started
+        self.log.info(
+            "Wrote %s lines with %s in %s files (%s bytes) under %s in %.1f s (%s rows/s)",
+            f"{rows:,}",
+            " and ".join(sorted(lines.keys)),
+            f"{file_count:,}",
+            f"{files.bytes:,}",
+            prefix,
+            seconds,
+            f"{rows / seconds:,.0f}",
+        )
+        return str(prefix)
+
+    def _prefix(self) -> S3Uri:
+        uri = self.s3_uri
+        return parse_s3_uri(uri if str(uri).endswith("/") else f"{uri}/", parameter="s3_uri")
+
+    def _upload_args(self) -> dict[str, Any]:
+        encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self.kms_key_arn} if self.kms_key_arn else {}
+        return {**encryption, **(self.extra_args or {})}
+
+    def _copy(self, query: QueryRows, lines: InputRows, files: PartFiles) -> int:
+        """Encode and write the query's rows, and give their number; the next batch is fetched meanwhile."""
+        rows, started = 0, time.monotonic()
+        logged = started
+        batches: deque[tuple[int, Future[int]]] = deque()
+        with ThreadPoolExecutor(1, thread_name_prefix="personalize-encode") as encoder:
+            try:
+                for batch in query:
+                    job = encoder.submit(lambda batch, row: files.write(lines.encode(batch, row)), batch, rows + 1)
+                    batches.append((len(batch), job))
+                    rows += len(batch)
+                    if len(batches) > BATCHES_AHEAD:
+                        length, job = batches.popleft()
+                        query.batch_rows = max(1, min(BATCH_ROWS, BATCH_BYTES * length // job.result()))
+                    if (now := time.monotonic()) - logged > LOG_INTERVAL:
+                        logged = now
+                        rate = rows / (now - started)
+                        self.log.info("Read %s rows so far (%s rows/s)", f"{rows:,}", f"{rate:,.0f}")
+                for _, job in batches:
+                    job.result()
+            except BaseException:
+                encoder.shutdown(wait=False, cancel_futures=True)
+                raise
+        return rows
+
+    def _refuse_empty(self, files: PartFiles, prefix: S3Uri) -> None:
+        if self.allow_empty:
+            files.delete_parts()
+            raise AirflowSkipException(f"The query has no rows: there is no input for a job, and {prefix} is empty.")
+        raise InvalidRequestError(
+            "sql: expected at least one row, got none, and a job without input lines is none. Check the query and its "
+            f"parameters; or set allow_empty=True to skip the rest of the branch instead. {prefix} is unchanged."
+        )
