@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import re
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -14,15 +13,15 @@ from typing import Any
 import botocore.session
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
-from airflow_provider_personalize.local.catalog import SIMILAR_ITEMS, THEME_REGIONS, Catalog, Recipe
+from airflow_provider_personalize.local.catalog import Catalog
+from airflow_provider_personalize.local.checks import check_job, check_recipe, check_tags, invalid, or_invalid
 from airflow_provider_personalize.local.errors import ApiError
 from airflow_provider_personalize.local.expressions import parse_filter
 from airflow_provider_personalize.local.faults import JOB_FAULTS, Faults
 from airflow_provider_personalize.local.jobs import Job, Jobs
-from airflow_provider_personalize.local.lines import THEMES, check_columns
+from airflow_provider_personalize.local.lines import check_columns
 from airflow_provider_personalize.local.model import check_request, service_model
 from airflow_provider_personalize.local.recommend import Recommender
-from airflow_provider_personalize.naming import parse_s3_uri
 from airflow_provider_personalize.resources import (
     ACTIVE,
     BATCH_INFERENCE_JOB,
@@ -31,8 +30,6 @@ from airflow_provider_personalize.resources import (
     JobKind,
 )
 
-#: The most results for each line. Assumption: the first of the two.
-MAX_RESULTS: Mapping[JobKind, int] = {BATCH_INFERENCE_JOB: 500, BATCH_SEGMENT_JOB: 5_000_000}
 _PAGE = 100
 #: Filters that stand ready, where the data have their columns.
 READY_FILTERS = {
@@ -40,9 +37,7 @@ READY_FILTERS = {
     "not-yet-seen": 'EXCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("*")',
     "activity": "INCLUDE UserID WHERE Users.ACTIVITY IN ($ACTIVITY)",
 }
-_SUMMARY_KEYS = frozenset(
-    {"name", "status", "failureReason", "creationDateTime", "lastUpdatedDateTime", "jobName"}
-)
+_SUMMARY_KEYS = frozenset({"name", "status", "failureReason", "creationDateTime", "lastUpdatedDateTime", "jobName"})
 
 Request = dict[str, Any]
 Answer = dict[str, Any]
@@ -96,9 +91,7 @@ class Api:
     :param quota: How many jobs of a kind may be pending or in progress in a region.
     """
 
-    def __init__(
-        self, jobs: Jobs, faults: Faults, recommender: Recommender, *, job_seconds: float, quota: int
-    ) -> None:
+    def __init__(self, jobs: Jobs, faults: Faults, recommender: Recommender, *, job_seconds: float, quota: int) -> None:
         self.jobs = jobs
         self.faults = faults
         self.recommender = recommender
@@ -166,10 +159,7 @@ class Api:
 
     def _create_job(self, kind: JobKind, region: Region, request: Request) -> Answer:
         version_arn = request["solutionVersionArn"]
-        for path in (request["jobInput"]["s3DataSource"]["path"], request["jobOutput"]["s3DataDestination"]["path"]):
-            _or_invalid(lambda path=path: parse_s3_uri(path))
-        _check_results(kind, request)
-        _check_tags(request)
+        check_job(kind, request)
         arn = region.catalog.arn(kind.arn_type, request["jobName"])
         with self._lock:
             # Assumption: a taken name is reported before all that the rest of the request may be wrong in.
@@ -178,10 +168,11 @@ class Api:
             version = _found(region.catalog.versions, version_arn)
             if version["status"] != ACTIVE:
                 raise ApiError(
-                    "ResourceInUseException", f"The solution version {version_arn} is {version['status']}, not {ACTIVE}."
+                    "ResourceInUseException",
+                    f"The solution version {version_arn} is {version['status']}, not {ACTIVE}.",
                 )
             recipe = region.catalog.recipe_of(version_arn)
-            _check_recipe(kind, recipe, region, request, self.recommender)
+            check_recipe(kind, recipe, request, region.name, self.recommender.data.items)
             expression = self._filter_expression(kind, region, request)
             running = self.jobs.running(kind, region.catalog.arn(kind.arn_type, ""))
             if running >= self.quota:
@@ -210,7 +201,7 @@ class Api:
         wanted = "USERID" if kind is BATCH_SEGMENT_JOB else "ITEMID"
         entity = parse_filter(expression).entity
         if entity != wanted:
-            raise ApiError("InvalidInputException", f"A {kind.words} takes a filter of {wanted}, this one is of {entity}.")
+            raise invalid(f"A {kind.words} takes a filter of {wanted}, this one is of {entity}.")
         return expression
 
     def _describe_job(self, kind: JobKind, region: Region, request: Request) -> Answer:
@@ -240,10 +231,11 @@ class Api:
     # Everything else
 
     def _create_filter(self, region: Region, request: Request) -> Answer:
-        _check_tags(request)
+        check_tags(request)
         if request["datasetGroupArn"] != region.catalog.dataset_group_arn:
             raise ApiError("ResourceNotFoundException", f"Resource Arn {request['datasetGroupArn']} does not exist.")
-        _or_invalid(lambda: check_columns(parse_filter(request["filterExpression"]), self.recommender))
+        expression = or_invalid(parse_filter, request["filterExpression"])
+        or_invalid(partial(check_columns, recommender=self.recommender), expression)
         with self._lock:
             arn = region.catalog.arn("filter", request["name"])
             if arn in region.filters:
@@ -259,9 +251,7 @@ class Api:
         return {"tags": region.tags.get(arn, [])}
 
     @staticmethod
-    def _describe(
-        noun: str, table: Callable[[Region], dict[str, Answer]], region: Region, request: Request
-    ) -> Answer:
+    def _describe(noun: str, table: Callable[[Region], dict[str, Answer]], region: Region, request: Request) -> Answer:
         key = noun[0].lower() + noun[1:]
         return {key: _found(table(region), request[f"{key}Arn"])}
 
@@ -291,13 +281,6 @@ def _found(table: Mapping[str, Any], arn: str) -> Any:
     return table[arn]
 
 
-def _or_invalid(check: Callable[[], Any]) -> None:
-    try:
-        check()
-    except InvalidRequestError as error:
-        raise ApiError("InvalidInputException", error.message) from None
-
-
 def _page(rows: list[tuple[int, Any]], request: Request) -> tuple[list[Any], Answer]:
     """
     Cut one page out of numbered rows, newest first; a token names the last row, so that new ones do not shift pages.
@@ -315,52 +298,3 @@ def _page(rows: list[tuple[int, Any]], request: Request) -> tuple[list[Any], Ans
     if len(rows) <= size:
         return [row for _, row in page], {}
     return [row for _, row in page], {"nextToken": base64.urlsafe_b64encode(f"after:{page[-1][0]}".encode()).decode()}
-
-
-def _check_results(kind: JobKind, request: Request) -> None:
-    count = request.get("numResults")
-    if count is not None and not 1 <= count <= MAX_RESULTS[kind]:
-        raise ApiError("InvalidInputException", f"numResults must be from 1 to {MAX_RESULTS[kind]}, got {count}.")
-
-
-def _check_tags(request: Request) -> None:
-    keys = [tag["tagKey"] for tag in request.get("tags", ())]
-    if len(keys) != len(set(keys)):
-        raise ApiError("InvalidInputException", "The tags name a key twice.")
-
-
-def _check_recipe(
-    kind: JobKind, recipe: Recipe, region: Region, request: Request, recommender: Recommender
-) -> None:
-    # Assumption: the words of these, not the codes.
-    def refuse(message: str) -> ApiError:
-        return ApiError("InvalidInputException", message)
-
-    if recipe.job_kind is None:
-        raise refuse(f"The recipe {recipe.name} does not support batch recommendations.")
-    if recipe.job_kind is not kind:
-        raise refuse(f"The recipe {recipe.name} needs a {recipe.job_kind.words}, not a {kind.words}.")
-    exploration = (request.get("batchInferenceJobConfig") or {}).get("itemExplorationConfig")
-    if exploration:
-        if not recipe.explores:
-            raise refuse(f"itemExplorationConfig does not apply to the recipe {recipe.name}.")
-        for name, highest in (("explorationWeight", 1.0), ("explorationItemAgeCutOff", float("inf"))):
-            text = exploration.get(name, "0")
-            if not re.fullmatch(r"\d+(\.\d+)?", text) or float(text) > highest:
-                raise refuse(f"{name} must be a number from 0 to {highest}, got {text!r}.")
-        unknown = sorted(set(exploration) - {"explorationWeight", "explorationItemAgeCutOff"})
-        if unknown:
-            raise refuse(f"itemExplorationConfig does not know {', '.join(unknown)}.")
-    if request.get("batchInferenceJobMode") == THEMES:
-        if recipe is not SIMILAR_ITEMS:
-            raise refuse(f"Themes need the recipe {SIMILAR_ITEMS.name}, not {recipe.name}.")
-        if region.name not in THEME_REGIONS:
-            raise refuse(f"Themes are offered in {', '.join(THEME_REGIONS)}, not in {region.name}.")
-        config = request.get("themeGenerationConfig")
-        if not config:
-            raise refuse("The mode THEME_GENERATION needs a themeGenerationConfig.")
-        column = config["fieldsForThemeGeneration"]["itemName"]
-        if column.upper() not in recommender.data.items.columns:
-            raise refuse(f"themeGenerationConfig: the Items dataset has no column {column}.")
-    elif request.get("themeGenerationConfig"):
-        raise refuse("A themeGenerationConfig needs the mode THEME_GENERATION.")

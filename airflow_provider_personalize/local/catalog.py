@@ -127,8 +127,9 @@ class Catalog:
         return self._recipe_of[version_arn]
 
     def _add_solution(self, name: str, recipe: Recipe, versions: tuple[tuple[float, str], ...], now: float) -> None:
+        solution_arn = self.arn("solution", name)
         common = {
-            "solutionArn": self.arn("solution", name),
+            "solutionArn": solution_arn,
             "name": name,
             "performHPO": False,
             "performAutoML": False,
@@ -138,7 +139,7 @@ class Catalog:
         }
         created = now - (versions[0][0] + 1) * _DAY
         for number, (age, status) in enumerate(versions, start=1):
-            version_arn = f"{common['solutionArn']}/{digest([name, number])}"
+            version_arn = f"{solution_arn}/{digest([name, number])}"
             begun = now - age * _DAY
             ended = begun if status == CREATE_IN_PROGRESS else begun + 0.05 * _DAY
             self.versions[version_arn] = common | {
@@ -155,7 +156,7 @@ class Catalog:
                 self.versions[version_arn]["failureReason"] = "Internal error: the training did not end."
             self._recipe_of[version_arn] = recipe
         latest = self.versions[version_arn]
-        self.solutions[common["solutionArn"]] = common | {
+        self.solutions[solution_arn] = common | {
             "performAutoTraining": len(versions) > 1,
             "status": ACTIVE,
             "creationDateTime": created,

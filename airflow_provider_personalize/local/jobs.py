@@ -220,7 +220,7 @@ class Jobs:
                 self.run(job)
         except JobError as error:
             reason = error.message
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             # A job never hangs because of the stand-in's own mistake: it fails, and says which.
             reason = f"Internal error of the local stand-in: {error!r}"
         with self._changed:

@@ -116,9 +116,8 @@ class LineAnswerer:
         self.answered += 1
         record: Any = None
         try:
-            record = self._parse(line)
-            if self.fail_every and (self.answered - 1) % self.fail_every == 0:
-                raise RecordError(self.fail_reason)
+            record = self._parsed(line)
+            self._check(record)
             if self.segments:
                 return self._segment_line(record, self._users(record))
             return dump({"input": record, "output": self._items(record), "error": None}, spaced=False)
@@ -129,14 +128,14 @@ class LineAnswerer:
             message = error.message if error.message.startswith("Internal") else f"User error: {error.message}"
             return dump({"input": echoed, "output": output, "error": message}, spaced=self.segments)
 
-    def _parse(self, line: bytes) -> dict[str, Any]:
+    @staticmethod
+    def _parsed(line: bytes) -> dict[str, Any]:
         try:
             record = json.loads(line)
         except ValueError:
             raise RecordError("The record is not valid JSON") from None
         if not isinstance(record, dict):
             raise RecordError("The record is not a JSON object")
-        self._check(record)
         return record
 
     def _check(self, record: dict[str, Any]) -> None:
@@ -148,6 +147,8 @@ class LineAnswerer:
         if missing:
             # The form of this text is recorded.
             raise RecordError(f"Required fields for the provided recipe are {', '.join(self.recipe.required)}")
+        if self.fail_every and (self.answered - 1) % self.fail_every == 0:
+            raise RecordError(self.fail_reason)
 
     def _segment_line(self, record: dict[str, Any], users: Ranked) -> bytes:
         # Millions of ids are joined, not dumped one by one.
@@ -233,7 +234,9 @@ class LineAnswerer:
         counts = Counter(genre for item in genres for genre in sorted(item))
         top = [genre for genre, _ in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:2]]
         theme = f"{' and '.join(top)} favourites" if top else "Chosen alike"
-        relevance = [round(len(item & set(top)) / max(len(top), 1) / (1 + rank / 10), 3) for rank, item in enumerate(genres)]
+        relevance = [
+            round(len(item & set(top)) / max(len(top), 1) / (1 + rank / 10), 3) for rank, item in enumerate(genres)
+        ]
         return {"theme": theme, "itemsThemeRelevanceScores": relevance}
 
     def _item_ids(self, ranked: Ranked) -> list[str]:
@@ -241,7 +244,7 @@ class LineAnswerer:
         return ids
 
     def _scored(self, ranked: Ranked) -> dict[str, Any]:
-        scores = [] if ranked.scores is None else np.round(ranked.scores, 7).tolist()
+        scores = [] if ranked.scores is None else np.round(ranked.scores.astype(np.float64), 7).tolist()
         return {"recommendedItems": self._item_ids(ranked), "scores": scores}
 
     # Filters

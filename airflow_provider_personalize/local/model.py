@@ -17,6 +17,7 @@ from botocore.model import ServiceModel, Shape
 
 from airflow_provider_personalize.local.errors import ApiError
 
+_NUMBERS = ("integer", "long", "float", "double")
 _JSON_TYPES: dict[str, tuple[type, ...]] = {
     "structure": (dict,),
     "map": (dict,),
@@ -27,9 +28,8 @@ _JSON_TYPES: dict[str, tuple[type, ...]] = {
     "long": (int,),
     "float": (int, float),
     "double": (int, float),
-    "timestamp": (int, float),
 }
-#: Unicode classes of the model's patterns, which are Java's, in Python's notation (inside square brackets).
+#: Character classes of the model's patterns, which are Java's, in Python's notation.
 _JAVA_CLASSES = {
     r"\p{L}\p{Z}\p{N}": r"\w \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000",
     r"\p{ASCII}": r"[\x00-\x7f]",
@@ -55,57 +55,59 @@ def check_request(operation: str, request: Any) -> dict[str, Any]:
 
     :param operation: The API operation, as ``CreateBatchInferenceJob``.
     :param request: The decoded body.
-    :raises ApiError: ``SerializationException`` for a value of the wrong type, ``InvalidInputException`` that names
-        every other broken constraint.
+    :raises ApiError: ``SerializationException`` for a value of the wrong type, ``TooManyTagsException``, or
+        ``InvalidInputException`` that names every other broken constraint.
     """
     shape = service_model().operation_model(operation).input_shape
-    broken = list(_broken_constraints(shape, request, "")) if shape else []
+    broken = list(_broken(shape, request, "")) if shape else []
     if broken:
         count = f"{len(broken)} validation error{'s' if len(broken) > 1 else ''} detected: "
         raise ApiError("InvalidInputException", count + "; ".join(broken))
     return dict(request)
 
 
-def _broken_constraints(shape: Shape, value: Any, path: str) -> Iterator[str]:
+def _broken(shape: Shape, value: Any, path: str) -> Iterator[str]:
+    """Name the constraints that a value breaks, and those that its members break."""
+    _check_type(shape, value, path)
     # Assumption: the wording, which is that of AWS's other JSON services.
+    shown = "" if shape.metadata.get("sensitive") else f" '{value}'"
+    for constraint in _broken_constraints(shape, value):
+        yield f"Value{shown} at '{path}' failed to satisfy constraint: Member must {constraint}"
+    if shape.type_name == "structure":
+        for name, member in shape.members.items():
+            where = f"{path}.{name}" if path else name
+            if value.get(name) is not None:
+                yield from _broken(member, value[name], where)
+            elif name in shape.required_members:
+                yield f"Value null at '{where}' failed to satisfy constraint: Member must not be null"
+    elif shape.type_name == "list":
+        for number, member in enumerate(value, start=1):
+            yield from _broken(shape.member, member, f"{path}.{number}.member")
+    elif shape.type_name == "map":
+        for key, member in value.items():
+            yield from _broken(shape.key, key, f"{path}.key")
+            yield from _broken(shape.value, member, f"{path}.{key}")
+
+
+def _check_type(shape: Shape, value: Any, path: str) -> None:
     kind = shape.type_name
     if not isinstance(value, _JSON_TYPES[kind]) or (isinstance(value, bool) and kind != "boolean"):
         raise ApiError(
             "SerializationException", f"Expected a {kind} at {path or 'the top'}, got {type(value).__name__}."
         )
+
+
+def _broken_constraints(shape: Shape, value: Any) -> Iterator[str]:
     metadata = shape.metadata
-    shown = "" if metadata.get("sensitive") else f" '{value}'"
-
-    def failed(constraint: str) -> str:
-        return f"Value{shown} at '{path}' failed to satisfy constraint: Member must {constraint}"
-
-    if kind in ("integer", "long", "float", "double"):
-        size, noun = value, "have value"
-    elif kind in ("string", "list", "map"):
-        size, noun = len(value), "have length"
-    else:
-        size, noun = None, ""
-    if size is not None and "min" in metadata and size < metadata["min"]:
-        yield failed(f"{noun} greater than or equal to {metadata['min']}")
-    if size is not None and "max" in metadata and size > metadata["max"]:
-        yield failed(f"{noun} less than or equal to {metadata['max']}")
+    if shape.type_name in (*_NUMBERS, "string", "list", "map"):
+        size, noun = (value, "value") if shape.type_name in _NUMBERS else (len(value), "length")
+        if size < metadata.get("min", size):
+            yield f"have {noun} greater than or equal to {metadata['min']}"
+        if size > metadata.get("max", size):
+            if shape.name == "Tags":
+                raise ApiError("TooManyTagsException", f"Expected at most {metadata['max']} tags, got {size}.")
+            yield f"have {noun} less than or equal to {metadata['max']}"
     if "enum" in metadata and value not in metadata["enum"]:
-        yield failed(f"satisfy enum value set: [{', '.join(metadata['enum'])}]")
+        yield f"satisfy enum value set: [{', '.join(metadata['enum'])}]"
     if "pattern" in metadata and not _compiled(metadata["pattern"]).fullmatch(value):
-        yield failed(f"satisfy regular expression pattern: {metadata['pattern']}")
-
-    if kind == "structure":
-        for name in metadata.get("required", ()):
-            if value.get(name) is None:
-                where = f"{path}.{name}" if path else name
-                yield f"Value null at '{where}' failed to satisfy constraint: Member must not be null"
-        for name, member in shape.members.items():
-            if value.get(name) is not None:
-                yield from _broken_constraints(member, value[name], f"{path}.{name}" if path else name)
-    elif kind == "list":
-        for number, member in enumerate(value, start=1):
-            yield from _broken_constraints(shape.member, member, f"{path}.{number}.member")
-    elif kind == "map":
-        for key, member in value.items():
-            yield from _broken_constraints(shape.key, key, f"{path}.key")
-            yield from _broken_constraints(shape.value, member, f"{path}.{key}")
+        yield f"satisfy regular expression pattern: {metadata['pattern']}"

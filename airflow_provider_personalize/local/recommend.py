@@ -7,12 +7,13 @@ interactions. All that is random is seeded: the same data give the same lists on
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from functools import cached_property
 from threading import RLock
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.sparse import csr_matrix, diags
+from scipy.sparse import csr_matrix, diags  # type: ignore[import-untyped]
 
 from airflow_provider_personalize.local.data import Dataset
 
@@ -30,6 +31,16 @@ class Ranked(NamedTuple):
 
     positions: np.ndarray
     scores: np.ndarray | None = None
+
+
+def one_thread() -> AbstractContextManager[Any]:
+    """
+    Keep the linear algebra library to one thread for a while: with more, small products take six times as long.
+    """
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    limits: AbstractContextManager[Any] = threadpool_limits(1, "blas")
+    return limits
 
 
 def best(scores: np.ndarray, count: int, allowed: np.ndarray | None = None) -> np.ndarray:
@@ -53,8 +64,9 @@ def best(scores: np.ndarray, count: int, allowed: np.ndarray | None = None) -> n
 def shares(scores: np.ndarray) -> np.ndarray:
     """Turn scores into shares that add up to 1, as the recorded scores of one list of the whole catalog do."""
     # Assumption: the service's scores are shares over all items (or over the given ones, in a ranking).
-    powers = np.exp((scores.astype(np.float64) - scores.max()) * _STEEPNESS)
-    return powers / powers.sum()
+    powers: np.ndarray = np.exp((scores - scores.max()) * _STEEPNESS)
+    powers /= powers.sum()
+    return powers
 
 
 class Recommender:
@@ -77,12 +89,10 @@ class Recommender:
         with self._lock:
             if "_factors" in self.__dict__:
                 return self._factors
-            from implicit.als import AlternatingLeastSquares
-            from implicit.nearest_neighbours import bm25_weight
-            from threadpoolctl import threadpool_limits
+            from implicit.als import AlternatingLeastSquares  # type: ignore[import-untyped]
+            from implicit.nearest_neighbours import bm25_weight  # type: ignore[import-untyped]
 
-            # implicit has threads of its own; a linear algebra library that starts others inside them slows both.
-            with threadpool_limits(1, "blas"):
+            with one_thread():
                 model = AlternatingLeastSquares(
                     factors=_FACTORS, iterations=_ITERATIONS, random_state=_SEED, num_threads=1
                 )
@@ -97,17 +107,20 @@ class Recommender:
     @cached_property
     def _standing(self) -> np.ndarray:
         """Popularity between 0 and 1, on a scale of logarithms."""
-        logarithms = np.log1p(self.popularity)
-        return logarithms / max(float(logarithms.max()), 1e-9)
+        logarithms: np.ndarray = np.log1p(self.popularity)
+        logarithms /= max(float(logarithms.max()), 1e-9)
+        return logarithms
 
     @cached_property
     def _unit_factors(self) -> np.ndarray:
-        factors = self._factors[1]
-        return factors / np.maximum(np.linalg.norm(factors, axis=1, keepdims=True), 1e-9)
+        factors: np.ndarray = self._factors[1] / np.maximum(
+            np.linalg.norm(self._factors[1], axis=1, keepdims=True), 1e-9
+        )
+        return factors
 
     @cached_property
     def _unit_columns(self) -> csr_matrix:
-        """Items × users, each item's row of length 1: the product of two rows is the cosine of the two items."""
+        """Items (rows) by users, each row of length 1: the product of two rows is the cosine of the two items."""
         rows = self.data.weights.T.tocsr()
         lengths = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1)).ravel())
         return diags(1 / np.maximum(lengths, 1e-9)) @ rows
@@ -115,7 +128,8 @@ class Recommender:
     def known_items(self, user: int) -> np.ndarray:
         """Give the positions of the items that a user has met."""
         weights = self.data.weights
-        return weights.indices[weights.indptr[user] : weights.indptr[user + 1]]
+        known: np.ndarray = weights.indices[weights.indptr[user] : weights.indptr[user + 1]]
+        return known
 
     def _tastes(self, user_id: str, popularity_weight: float = 0.0) -> tuple[int | None, np.ndarray]:
         """Score every item for a user: by the user's own taste, or by popularity for a user without interactions."""

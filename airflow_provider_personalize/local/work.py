@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from airflow_provider_personalize.local.errors import JobError
 from airflow_provider_personalize.local.jobs import Job
 from airflow_provider_personalize.local.lines import THEMES, LineAnswerer
-from airflow_provider_personalize.local.recommend import Recommender
+from airflow_provider_personalize.local.recommend import Recommender, one_thread
 from airflow_provider_personalize.naming import S3Uri, parse_s3_uri
 
 MAX_FILES = 1_000
@@ -38,7 +38,7 @@ def run_job(job: Job, recommender: Recommender, s3: Any) -> None:
     target = parse_s3_uri(destination["path"])
     try:
         names = _input_names(s3, source)
-        with ExitStack() as files:
+        with one_thread(), ExitStack() as files:
             outputs: dict[str, IO[bytes]] = {}
             for key, name in names.items():
                 outputs[name] = files.enter_context(tempfile.SpooledTemporaryFile(_IN_MEMORY))
@@ -111,7 +111,10 @@ def _upload(s3: Any, target: S3Uri, kms_key_arn: str | None, outputs: dict[str, 
 
 
 class _Borrowed:
-    """A file without ``close``: an upload closes what it is given, and the file is its opener's to close."""
+    """A file that an upload may close, as it does, while its opener still has it."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.read, self.seek, self.tell = file.read, file.seek, file.tell
+
+    def close(self) -> None:
+        """Leave the closing to the opener."""

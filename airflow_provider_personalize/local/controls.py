@@ -1,0 +1,138 @@
+"""What the stand-in can be asked beside the service's API: what has happened, the clock, faults, a new start."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from airflow_provider_personalize.exceptions import InvalidRequestError
+from airflow_provider_personalize.local.api import Api
+from airflow_provider_personalize.local.faults import Fault, Faults
+from airflow_provider_personalize.resources import JOB_KINDS
+
+_CREATES = frozenset(kind.create_operation for kind in JOB_KINDS.values())
+
+
+class Controls:
+    """
+    The controls, for tests of the same process; for all others the same is at ``/_local/`` over HTTP.
+
+    :param api: The API that is controlled.
+    :param faults: What is to go wrong.
+    """
+
+    def __init__(self, api: Api, faults: Faults) -> None:
+        self.api = api
+        self.jobs = api.jobs
+        self.clock = api.jobs.clock
+        self.faults = faults
+        self._lock = threading.Lock()
+        self._calls: Counter[str] = Counter()
+        self._creates: list[dict[str, Any]] = []
+
+    def count(self, operation: str, arrived: float, outcome: str, body: bytes) -> None:
+        """
+        Take down a call.
+
+        :param operation: The API operation.
+        :param arrived: When it came, by the machine's clock.
+        :param outcome: ``ok``, an error code, ``dropped``, or ``ok, dropped`` where only the answer was lost.
+        :param body: The request.
+        """
+        with self._lock:
+            self._calls[operation] += 1
+            if operation in _CREATES:
+                name = None
+                with contextlib.suppress(ValueError, AttributeError):
+                    name = json.loads(body).get("jobName")
+                self._creates.append({"at": arrived, "operation": operation, "jobName": name, "outcome": outcome})
+
+    def state(self) -> dict[str, Any]:
+        """
+        Tell what has happened: the jobs as the API describes them, calls by operation, create calls one by one.
+
+        Times of jobs are by the stand-in's clock, those of calls by the machine's.
+        """
+        now = self.clock.now()
+        with self._lock:
+            calls, creates = dict(self._calls), list(self._creates)
+        return {
+            "now": now,
+            "jobs": [
+                job.describe(now) | {"arn": job.arn, "kind": job.kind.name} for job in list(self.jobs.by_arn.values())
+            ],
+            "calls": calls,
+            "create_calls": creates,
+            "most_running": dict(self.jobs.most_running),
+            "faults": self.faults.pending(),
+        }
+
+    def add_fault(self, fault: str, **values: Any) -> None:
+        """
+        Ask for something to go wrong.
+
+        :param fault: What: one of :data:`~airflow_provider_personalize.local.faults.NAMES`.
+        :param values: The other fields of :class:`~airflow_provider_personalize.local.faults.Fault`.
+        :raises InvalidRequestError: if there is no such fault.
+        """
+        self.faults.add(Fault(fault, **values))
+
+    def set_clock(
+        self, *, now: float | None = None, advance: float | None = None, stopped: bool | None = None
+    ) -> dict[str, Any]:
+        """
+        Set the clock, and wait until every job that is due by it has ended.
+
+        :param now: What it is to show, in seconds since the epoch.
+        :param advance: By how many seconds to put it forward.
+        :param stopped: Whether it is to stand still.
+        :return: What it shows, and whether all jobs that are due have ended.
+        """
+        if stopped is not None:
+            self.clock.stop(stopped)
+        if now is not None:
+            self.clock.set(now)
+        if advance is not None:
+            self.clock.set(self.clock.now() + advance)
+        settled = self.jobs.clock_changed()
+        return {"now": self.clock.now(), "stopped": self.clock.stopped, "settled": settled}
+
+    def reset(self) -> None:
+        """Forget jobs, filters, faults and counts, and let the clock go right; S3 keeps its objects."""
+        self.faults.clear()
+        self.clock.stop(False)
+        self.clock.set(time.time())
+        self.jobs.reset()
+        self.api.reset()
+        with self._lock:
+            self._calls.clear()
+            self._creates.clear()
+
+    def answer(self, method: str, name: str, body: bytes) -> tuple[int, Any]:
+        """
+        Answer a request at ``/_local/<name>``.
+
+        :param method: The HTTP method.
+        :param name: What comes after ``/_local/`` in the path.
+        :param body: The request's body: JSON, or nothing.
+        :return: The HTTP status and the answer.
+        """
+        routes: dict[str, Callable[..., Any]] = {
+            "GET state": self.state,
+            "POST faults": self.add_fault,
+            "DELETE faults": self.faults.clear,
+            "POST clock": self.set_clock,
+            "POST reset": self.reset,
+        }
+        route = routes.get(f"{method} {name}")
+        if route is None:
+            return 404, {"message": f"Expected one of {', '.join(routes)} below /_local/, got {method} {name}."}
+        try:
+            return 200, route(**json.loads(body or b"{}")) or {}
+        except (InvalidRequestError, TypeError, ValueError) as error:
+            return 400, {"message": str(error)}
