@@ -39,8 +39,8 @@ except ImportError:  # Airflow 2
 AWS = "aws_default"
 WAREHOUSE = "postgres_default"
 
-BUCKET = "{{ var.value.get('personalize_bucket', 'personalize-demo') }}"
-ROLE = "{{ var.value.get('personalize_role_arn', 'arn:aws:iam::123456789012:role/PersonalizeBatch') }}"
+BUCKET = "{{ var.value.get('personalize_bucket', 'personalize-local') }}"
+ROLE = "{{ var.value.get('personalize_role_arn', 'arn:aws:iam::123456789012:role/personalize-local') }}"
 SOLUTION = (
     "{{ var.value.get('personalize_solution_arn', "
     "'arn:aws:personalize:us-east-1:123456789012:solution/user-personalization') }}"
@@ -116,7 +116,7 @@ with DAG(
             "DELETE FROM email_list WHERE run_date = %(run_date)s",
             """
             INSERT INTO email_list
-            SELECT CAST(%(run_date)s AS date), user_id, subscriber.name, subscriber.email,
+            SELECT CAST(run_date AS date), user_id, subscriber.name, subscriber.email,
                    rank, item_id, COALESCE(item.title, 'Item ' || item_id), item.genres, score
             FROM recommendations
             JOIN subscribers AS subscriber USING (user_id)

@@ -144,9 +144,16 @@ def show_result(stack: Stack, people: int, subscribed: int) -> None:
     )
 
 
+def show_failures(run: Run) -> None:
+    """Print the end of the log of each task that failed."""
+    for task in run.tasks():
+        if task.state in ("failed", "up_for_retry"):
+            tail = "\n".join(run.log(task.task_id).splitlines()[-30:])
+            print(f"\nThe end of the log of {task.task_id}:\n{tail}", file=sys.stderr)
+
+
 def demo(stack: Stack, progress: Progress) -> int:
     """Run the DAG once and show the result; gives the exit code."""
-    run: Run | None = None
     shutil.rmtree(stack.state / "previews", ignore_errors=True)
     try:
         with stack:
@@ -155,15 +162,14 @@ def demo(stack: Stack, progress: Progress) -> int:
             stack.wait_for_dag(DAG)
             run = stack.trigger(DAG)
             progress.say(f"Airflow {AIRFLOW_VERSION} is up; the DAG {DAG} runs")
-            run.wait(on_change=progress.show, check=lambda: (stack.check(), progress.still_waiting()))
+            try:
+                run.wait(on_change=progress.show, check=lambda: (stack.check(), progress.still_waiting()))
+            except StackError:
+                show_failures(run)
+                raise
             show_result(stack, people, subscribed)
     except (StackError, ProcessDiedError) as error:
-        print(f"\n{error}", file=sys.stderr)
-        for task in run.tasks() if run else []:
-            if task.state in ("failed", "up_for_retry"):
-                tail = "\n".join(run.log(task.task_id).splitlines()[-40:])
-                print(f"\nThe end of the log of {task.task_id}:\n{tail}", file=sys.stderr)
-        print(f"\nLogs: {stack.processes.log_dir} and {stack.home / 'logs'}", file=sys.stderr)
+        print(f"\n{error}\nLogs: {stack.processes.log_dir} and {stack.home / 'logs'}", file=sys.stderr)
         return 1
     progress.say("done")
     return 0

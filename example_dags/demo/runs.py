@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -127,3 +128,14 @@ class Run:
         return "\n".join(
             path.read_text(errors="replace") for path in sorted(newest, key=lambda path: path.stat().st_mtime)
         )
+
+
+def _readable(line: str) -> str:
+    """Give a line of a log as text: Airflow 3 writes JSON."""
+    try:
+        entry = json.loads(line)
+        text = f"{entry['timestamp']} {entry['level'].upper()} {entry['event']}"
+    except (ValueError, TypeError, KeyError):
+        return line
+    errors = [f"{error['exc_type']}: {error['exc_value']}" for error in entry.get("error_detail") or []]
+    return "\n".join([text, *errors])

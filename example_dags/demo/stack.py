@@ -28,7 +28,6 @@ from example_dags.demo.runs import Run, StackError
 AIRFLOW_VERSION = importlib.metadata.version("apache-airflow")
 AIRFLOW_3 = int(AIRFLOW_VERSION.partition(".")[0]) >= 3
 
-BUCKET = "personalize-demo"
 REGION = "us-east-1"
 USER = PASSWORD = "admin"  # noqa: S105 - it listens on the loopback interface only
 
@@ -108,7 +107,6 @@ class Stack:
         for name in COMPONENTS:
             self.start_component(name)
         self.wait_for_service()
-        self.client("s3").create_bucket(Bucket=BUCKET)
 
     def stop(self) -> None:
         """Stop everything, Airflow first, so that it need not see its database go."""
