@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         AirflowNotFoundException,
         AirflowSensorTimeout,
         AirflowSkipException,
+        TaskDeferred,
     )
 else:
     try:
@@ -28,6 +29,7 @@ else:
             BaseHook,
             BaseOperator,
             Context,
+            TaskDeferred,
             conf,
         )
     except ImportError:
@@ -37,6 +39,7 @@ else:
             AirflowNotFoundException,
             AirflowSensorTimeout,
             AirflowSkipException,
+            TaskDeferred,
         )
         from airflow.hooks.base import BaseHook
         from airflow.models.baseoperator import BaseOperator
@@ -50,5 +53,6 @@ __all__ = [
     "BaseHook",
     "BaseOperator",
     "Context",
+    "TaskDeferred",
     "conf",
 ]

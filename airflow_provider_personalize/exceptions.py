@@ -125,7 +125,7 @@ class JobTimeoutError(PersonalizeError, TimeoutError):
             f"(last status: {status or 'none seen'})."
         )
         if reason:
-            message += f" The last look at it failed: {reason}."
+            message += f" The last look at it failed: {reason.rstrip('.')}."
         message += (
             " The job cannot be stopped: it runs on, and is billed. To attach to it again, clear this task (an "
             "operator with if_job_exists='reuse' finds its job), or give this ARN to a sensor's job_arn, with a "

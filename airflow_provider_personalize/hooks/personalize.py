@@ -75,9 +75,14 @@ class PersonalizeHook(AwsBaseHook):
         # botocore would repeat a refused create at once and several times, which a full quota makes pointless.
         return self.client_with(forced={"retries": {"total_max_attempts": 1}})
 
-    def _call(self, operation: str, **request: Any) -> dict[str, Any]:
+    @cached_property
+    def polling_client(self) -> Any:
+        """The client to look at jobs with: whoever waits comes again anyway, so it neither insists nor hangs."""
+        return self.client_with(connect_timeout=10, read_timeout=30, retries={"total_max_attempts": 2})
+
+    def _call(self, operation: str, *, client: Any = None, **request: Any) -> dict[str, Any]:
         try:
-            response: dict[str, Any] = getattr(self.conn, xform_name(operation))(**request)
+            response: dict[str, Any] = getattr(client or self.conn, xform_name(operation))(**request)
         except AWS_ERRORS as error:
             if is_transient(error):
                 raise
@@ -111,8 +116,13 @@ class PersonalizeHook(AwsBaseHook):
         Tell how a job stands.
 
         :param job_arn: The job; its kind is told from the ARN.
+        :raises ServiceError: if there is no such job, or the caller may not look at it. Trouble that may pass is raised
+            as botocore has it.
         """
-        return read_status(naming.job_kind_of(job_arn), self.describe_job(job_arn))
+        kind = naming.job_kind_of(job_arn)
+        return read_status(
+            kind, self._call(kind.describe_operation, client=self.polling_client, **{kind.arn_key: job_arn})
+        )
 
     def wait_for_job(self, job_arn: str, *, poll_interval: float, deadline: float) -> JobStatus:
         """

@@ -235,10 +235,7 @@ class JobPoller:
             raise as_personalize_error(error, operation=operation, region=client.meta.region_name) from error
 
     def _build_client(self) -> Any:
-        hook = PersonalizeHook(**self._hook_parameters)
-        return hook.client_with(
-            connect_timeout=10, read_timeout=30, retries={"total_max_attempts": 2}, max_pool_connections=WORKERS
-        )
+        return PersonalizeHook(**self._hook_parameters).polling_client
 
 
 _pollers: dict[tuple[asyncio.AbstractEventLoop, str], JobPoller] = {}
