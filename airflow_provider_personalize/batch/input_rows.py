@@ -270,7 +270,9 @@ class InputRows:
         """
         if not rows:
             return []
-        columns = [self._encode_column(field, [row[field.position] for row in rows], first_row) for field in self._fields]
+        columns = [
+            self._encode_column(field, [row[field.position] for row in rows], first_row) for field in self._fields
+        ]
         if len(columns) == 1:
             head, tail = self._line.split("%s")
             return [f"{head}{value}{tail}" for value in columns[0]]

@@ -119,9 +119,9 @@ class PartFiles:
     ) -> None:
         """Take back what was uploaded and not published."""
         self._pool.shutdown(cancel_futures=True)
-        for file in self._files:
-            if not file.upload_id.cancelled() and not file.upload_id.exception():
-                self._abort(file.key, file.upload_id.result())
+        started = [file for file in self._files if not file.upload_id.cancelled() and not file.upload_id.exception()]
+        with ThreadPoolExecutor(THREADS) as pool:
+            pool.map(lambda file: self._abort(file.key, file.upload_id.result()), started)
 
     def write(self, lines: Sequence[str]) -> int:
         """
