@@ -8,7 +8,7 @@ that look as the service was recorded to write them are read by :mod:`.fast`, to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from airflow_provider_personalize.batch.blocks import GiantLine, Lines, cut_lines, gunzip
@@ -76,57 +76,50 @@ class OutputReader:
         :raises InvalidLineError: if it is gzip, and damaged or cut short.
         """
         for part in cut_lines(gunzip(uri, blocks)):
-            batches = self._read_giant(uri, part) if isinstance(part, GiantLine) else [self._read_lines(uri, part)]
-            for batch in batches:
+            read = self._read_giant if isinstance(part, GiantLine) else self._read_lines
+            for batch in read(uri, part):
                 self.rows += len(batch.items)
                 yield batch
 
-    def _read_lines(self, uri: str, part: Lines) -> Batch:
-        raw_lines = part.data.split(b"\n")
-        if not raw_lines[-1]:
-            raw_lines.pop()
-        decode = fast_decoder(self.kind) if self._fast and self.kind else None
-        if decode is not None and (batch := decode.batch(part.data, raw_lines)) is not None:
-            self.lines += len(raw_lines)
-            return batch
-        batch = Batch()
-        offset = part.offset
-        for number, raw in enumerate(raw_lines, part.number):
-            line = decode.line(raw) if decode is not None else None
-            if line is not None:
-                self.lines += 1
-                batch.add(line)
-            elif raw.strip():
-                self.lines += 1
-                try:
-                    batch.add(self._checked(read_line(raw)))
-                except BadLineError as error:
-                    self._reject(uri, number, offset, str(error), raw)
-                else:
-                    if decode is None and self._fast:
-                        decode = fast_decoder(self.kind)
-            offset += len(raw) + 1
-        return batch
+    def _read_lines(self, uri: str, part: Lines) -> Iterator[Batch]:
+        lines = part.data.removesuffix(b"\n").split(b"\n")
+        left: Sequence[int] = range(len(lines))
+        if self._fast and self.kind and (decoder := fast_decoder(self.kind)):
+            batch, left = decoder.batch(part.data, lines)
+            if batch.entities:
+                self.lines += len(batch.entities)
+                yield batch
+        if checked := list(self._check_lines(uri, part, lines, left)):
+            yield Batch.of(checked)
+
+    def _check_lines(self, uri: str, part: Lines, lines: list[bytes], indices: Sequence[int]) -> Iterator[Line]:
+        """Read these of the lines one by one, and set apart what is no good."""
+        offset, after = part.offset, 0
+        for index in indices:
+            raw = lines[index]
+            if not raw.strip():
+                continue
+            self.lines += 1
+            try:
+                yield self._of_kind(read_line(raw))
+            except BadLineError as error:
+                offset += sum(map(len, lines[after:index])) + index - after
+                after = index
+                self._reject(uri, part.number + index, offset, str(error), raw)
 
     def _read_giant(self, uri: str, part: GiantLine) -> Iterator[Batch]:
         with part:
             self.lines += 1
+            rank = 1
             try:
-                pieces = read_giant(part.file)
-                first = self._checked(next(pieces))
+                for piece in read_giant(part.file):
+                    yield Batch.of([self._of_kind(piece)], rank)
+                    rank += len(piece.items)
             except BadLineError as error:
                 part.file.seek(0)
                 self._reject(uri, part.number, part.offset, str(error), part.file.read(4 * REJECT_TEXT))
-                return
-            rank = 1
-            for piece in (first, *()):
-                yield Batch.of(piece, rank)
-                rank += len(piece.items)
-            for piece in pieces:
-                yield Batch.of(piece, rank)
-                rank += len(piece.items)
 
-    def _checked(self, line: Line) -> Line:
+    def _of_kind(self, line: Line) -> Line:
         if self.kind is None:
             self.kind = line.kind
         elif line.kind is not self.kind:

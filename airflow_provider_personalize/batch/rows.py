@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from itertools import chain, repeat
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, chain, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -86,30 +87,26 @@ class Batch:
     :param relevances: The relevance of each to its line's theme, or None.
     """
 
-    entities: list[str | None] = field(default_factory=list)
-    counts: list[int] = field(default_factory=list)
-    first_ranks: list[int] = field(default_factory=list)
-    themes: list[str | None] = field(default_factory=list)
-    items: list[str] = field(default_factory=list)
-    scores: list[float | None] = field(default_factory=list)
-    relevances: list[float | None] = field(default_factory=list)
-
-    def add(self, line: Line, first_rank: int = 1) -> None:
-        """Append one line's rows."""
-        self.entities.append(line.entity)
-        self.counts.append(len(line.items))
-        self.first_ranks.append(first_rank)
-        self.themes.append(line.theme)
-        self.items += line.items
-        self.scores += line.scores
-        self.relevances += line.relevances
+    entities: Sequence[str | None] = ()
+    counts: Sequence[int] = ()
+    first_ranks: Sequence[int] = ()
+    themes: Sequence[str | None] = ()
+    items: Sequence[str] = ()
+    scores: Sequence[float | None] = ()
+    relevances: Sequence[float | None] = ()
 
     @classmethod
-    def of(cls, line: Line, first_rank: int) -> Batch:
-        """Make a batch of one line, or of a piece of one."""
-        batch = cls()
-        batch.add(line, first_rank)
-        return batch
+    def of(cls, lines: Sequence[Line], first_rank: int = 1) -> Batch:
+        """Make a batch of lines that begin at this rank."""
+        return cls(
+            entities=[line.entity for line in lines],
+            counts=[len(line.items) for line in lines],
+            first_ranks=[first_rank] * len(lines),
+            themes=[line.theme for line in lines],
+            items=list(chain.from_iterable(line.items for line in lines)),
+            scores=list(chain.from_iterable(line.scores for line in lines)),
+            relevances=list(chain.from_iterable(line.relevances for line in lines)),
+        )
 
     def column(self, role: str) -> Iterable[Any]:
         """Give one column's values, row by row."""
@@ -135,50 +132,45 @@ class Batch:
         return zip(*(self.column(column.role) for column in columns), strict=True)
 
     def pieces(self, rows: int) -> Iterator[Batch]:
-        """Give the same in batches of at most so many rows."""
+        """Give the same rows in batches of at most so many."""
         if len(self.items) <= rows:
             yield self
             return
-        piece = Batch()
-        start = 0
-        for entity, count, first, theme in zip(self.entities, self.counts, self.first_ranks, self.themes, strict=True):
-            taken = 0
-            while taken < count or not count:
-                step = min(count - taken, rows - len(piece.items))
-                begin = start + taken
-                piece.entities.append(entity)
-                piece.counts.append(step)
-                piece.first_ranks.append(first + taken)
-                piece.themes.append(theme)
-                piece.items += self.items[begin : begin + step]
-                piece.scores += self.scores[begin : begin + step]
-                piece.relevances += self.relevances[begin : begin + step]
-                taken += step
-                if len(piece.items) == rows:
-                    yield piece
-                    piece = Batch()
-                if not count:
-                    break
-            start += count
-        if piece.entities:
-            yield piece
+        ends = list(accumulate(self.counts))
+        for start in range(0, len(self.items), rows):
+            end = min(start + rows, len(self.items))
+            # The lines that have rows between start and end, and how many of each lie before and after these.
+            first = bisect_right(ends, start)
+            last = bisect_left(ends, end)
+            counts = list(self.counts[first : last + 1])
+            ranks = list(self.first_ranks[first : last + 1])
+            skipped = start - (ends[first] - counts[0])
+            counts[0] -= skipped
+            ranks[0] += skipped
+            counts[-1] -= ends[last] - end
+            yield Batch(
+                self.entities[first : last + 1],
+                counts,
+                ranks,
+                self.themes[first : last + 1],
+                self.items[start:end],
+                self.scores[start:end],
+                self.relevances[start:end],
+            )
 
     def with_markers(self) -> Batch:
         """
         Give the same with a row of rank 0 for each line that has none: what a merge knows such an entity by.
         """
-        if all(self.counts):
+        empty = [index for index, count in enumerate(self.counts) if not count]
+        if not empty:
             return self
-        marked = Batch()
-        start = 0
-        for entity, count, first, theme in zip(self.entities, self.counts, self.first_ranks, self.themes, strict=True):
-            end = start + count
-            marked.entities.append(entity)
-            marked.counts.append(count or 1)
-            marked.first_ranks.append(first if count else 0)
-            marked.themes.append(theme)
-            marked.items += self.items[start:end] if count else [""]
-            marked.scores += self.scores[start:end] if count else [None]
-            marked.relevances += self.relevances[start:end] if count else [None]
-            start = end
-        return marked
+        return Batch(
+            [*self.entities, *(self.entities[index] for index in empty)],
+            [*self.counts, *[1] * len(empty)],
+            [*self.first_ranks, *[0] * len(empty)],
+            [*self.themes, *[None] * len(empty)],
+            [*self.items, *[""] * len(empty)],
+            [*self.scores, *[None] * len(empty)],
+            [*self.relevances, *[None] * len(empty)],
+        )

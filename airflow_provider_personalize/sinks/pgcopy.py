@@ -13,6 +13,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_personalize.batch.fast import PackedTexts
 from airflow_provider_personalize.batch.rows import Batch, Column
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class RowEncoder:
             ]
         return lines
 
-    def _doubles(self, batch: Batch) -> list[tuple[str, list[float | None]]]:
+    def _doubles(self, batch: Batch) -> list[tuple[str, Sequence[float | None]]]:
         given = {"score": batch.scores, "relevance": batch.relevances}
         return [(FIXED[self._roles[role]], values) for role, values in given.items() if role in self._roles]
 
@@ -119,11 +120,10 @@ class RowEncoder:
         prefixes, prefix_sizes = _joined(np, self._prefixes(batch))
         prefix_starts = (np.cumsum(prefix_sizes) - prefix_sizes)[line]
         prefix_sizes = prefix_sizes[line]
-        items, item_sizes = _encoded(np, batch.items)
-        item_starts = np.cumsum(item_sizes) - item_sizes
+        items, item_starts, item_sizes = _encoded(np, batch.items)
 
         # Between prefix and item: fields of a fixed size, but for NULLs, so one layout for each pattern of NULLs.
-        doubles = [(code, np.array(values, dtype=float)) for code, values in self._doubles(batch)]
+        doubles = [(code, _numbers(np, values)) for code, values in self._doubles(batch)]
         pattern = np.zeros(rows, dtype=np.int8)
         for bit, (_, values) in enumerate(doubles):
             pattern |= np.isnan(values).astype(np.int8) << bit
@@ -172,13 +172,20 @@ def _joined(np: Any, parts: list[bytes]) -> tuple[Any, Any]:
     return np.frombuffer(b"".join(parts), dtype=np.uint8), sizes
 
 
-def _encoded(np: Any, texts: list[str]) -> tuple[Any, Any]:
-    """Give all texts in UTF-8 in one array, and the size of each."""
-    joined = "".join(texts)
-    if not joined.isascii():
-        return _joined(np, [text.encode() for text in texts])
-    sizes = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
-    return np.frombuffer(joined.encode(), dtype=np.uint8), sizes
+def _encoded(np: Any, texts: Sequence[str]) -> tuple[Any, Any, Any]:
+    """Give all texts in UTF-8 in one array, and the place and size of each."""
+    if isinstance(texts, PackedTexts):
+        return texts.data, texts.starts, texts.sizes
+    data, sizes = _joined(np, [text.encode() for text in texts])
+    return data, np.cumsum(sizes) - sizes, sizes
+
+
+def _numbers(np: Any, values: Sequence[float | None]) -> Any:
+    """Give numbers as an array, NaN for None."""
+    try:
+        return np.frombuffer(struct.pack(f"{len(values)}d", *values))
+    except struct.error:
+        return np.array(values, dtype=float)
 
 
 def _window(np: Any, data: Any, size: int) -> Any:
