@@ -57,20 +57,26 @@ def read_line(raw: bytes) -> Line:
     :raises BadLineError: if it gives no rows.
     """
     try:
-        return interpret(_parse(_decode(raw)))
+        return interpret(parse(_decode(raw)))
     except RecursionError:
         raise BadLineError("expected JSON of some levels, got one that is nested too deeply") from None
 
 
 def _decode(raw: bytes) -> str:
     try:
-        # Parts that were glued together leave a byte order mark in the middle of the file, too.
-        return raw.decode("utf-8").removeprefix("\ufeff")
+        return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadLineError(f"expected UTF-8, got the byte 0x{raw[error.start]:02x} at byte {error.start} of the line") from None
 
 
-def _parse(text: str) -> Any:
+def parse(text: str) -> Any:
+    """
+    Parse a line's JSON, or one of the two documented forms that are not JSON.
+
+    :raises BadLineError: if it is neither.
+    """
+    # Parts that were glued together leave a byte order mark in the middle of the file, too.
+    text = text.removeprefix("\ufeff")
     try:
         return json.loads(text)
     except ValueError as error:
@@ -83,9 +89,49 @@ def _parse(text: str) -> Any:
         raise BadLineError(f"expected JSON, got {error}") from None
 
 
+class Head(NamedTuple):
+    """
+    What a line says, its lists not looked into.
+
+    :param kind: What kind of rows it gives.
+    :param entity: The user, item or segment; None where the input was empty.
+    :param key: What the list of results is called.
+    :param items: The results.
+    :param scores: What stands for their scores.
+    :param theme: The theme, where there is one.
+    :param relevances: What stands for the items' relevance to it.
+    """
+
+    kind: RowKind
+    entity: str | None
+    key: str
+    items: list[Any]
+    scores: Any
+    theme: str | None
+    relevances: Any
+
+
+SCORES, RELEVANCES = "output.scores", "output.itemsThemeRelevanceScores"
+
+
 def interpret(line: Any) -> Line:
     """
     Tell what a line says, once it is parsed.
+
+    :param line: What the JSON parser made of it.
+    :raises BadLineError: if it gives no rows.
+    """
+    head = read_head(line)
+    check_ids(head.items, f"output.{head.key}")
+    count = len(head.items)
+    scores = padded(numbers(head.scores, SCORES), count, SCORES)
+    relevances = padded(numbers(head.relevances, RELEVANCES), count, RELEVANCES)
+    return Line(head.kind, head.entity, head.items, scores, head.theme, relevances)
+
+
+def read_head(line: Any) -> Head:
+    """
+    Tell what a line says, without a look into its lists.
 
     :param line: What the JSON parser made of it.
     :raises BadLineError: if it gives no rows.
@@ -99,16 +145,13 @@ def interpret(line: Any) -> Line:
     if not isinstance(output, dict):
         raise BadLineError(f"expected an object at output, got {_at(line, 'output')}")
     key, items = _results(output)
-    kind, entity = entity_of(source, users=key in USER_LISTS)
-    scores = numbers(output.get("scores", line.get("scores")), len(items), "output.scores")
-    theme, relevances = None, [None] * len(items)
+    kind, entity = _entity(source, users=key in USER_LISTS)
+    theme = relevances = None
     if kind is RELATED_ITEMS:
-        theme = output.get("theme")
+        theme, relevances = output.get("theme"), output.get("itemsThemeRelevanceScores")
         if theme is not None:
             check_id(theme, "output.theme")
-        where = "output.itemsThemeRelevanceScores"
-        relevances = numbers(output.get("itemsThemeRelevanceScores"), len(items), where)
-    return Line(kind, entity, items, scores, theme, relevances)
+    return Head(kind, entity, key, items, output.get("scores", line.get("scores")), theme, relevances)
 
 
 def _input(line: dict[str, Any]) -> dict[str, Any]:
@@ -130,18 +173,10 @@ def _results(output: dict[str, Any]) -> tuple[str, list[str]]:
     items = output[key]
     if not isinstance(items, list):
         raise BadLineError(f"expected a list at output.{key}, got {_shown(items)}")
-    check_ids(items, f"output.{key}")
     return key, items
 
 
-def entity_of(source: dict[str, Any], *, users: bool) -> tuple[RowKind, str | None]:
-    """
-    Tell what kind of rows a line gives, and of which entity.
-
-    :param source: The line's input.
-    :param users: Whether the results are users.
-    :raises BadLineError: if users came for no item and no attributes, or the entity is no text.
-    """
+def _entity(source: dict[str, Any], *, users: bool) -> tuple[RowKind, str | None]:
     keys = ("itemId", "itemAttributes") if users else ("userId", "itemId")
     key = next((key for key in keys if source.get(key) is not None), None)
     if key is None:
@@ -155,10 +190,13 @@ def entity_of(source: dict[str, Any], *, users: bool) -> tuple[RowKind, str | No
     return (USER_RECOMMENDATIONS if key == "userId" else RELATED_ITEMS), source[key]
 
 
-def check_ids(ids: list[Any], where: str) -> None:
+def check_ids(ids: list[Any], where: str, first: int = 0) -> None:
     """
     Make sure that each id of a list is text that a database can hold, see :func:`check_id`.
 
+    :param ids: The list, or a piece of it.
+    :param where: What the list is called in a message.
+    :param first: The place of the piece's first id in the list.
     :raises BadLineError: if one is not.
     """
     try:
@@ -169,7 +207,7 @@ def check_ids(ids: list[Any], where: str) -> None:
     else:
         if "\0" not in joined:
             return
-    for index, value in enumerate(ids):
+    for index, value in enumerate(ids, first):
         check_id(value, f"{where}[{index}]")
 
 
@@ -190,26 +228,43 @@ def check_id(value: Any, where: str) -> None:
         raise BadLineError(f"expected text at {where}, got half a surrogate pair in {_shown(value)}") from None
 
 
-def numbers(values: Any, count: int, where: str) -> list[float | None]:
+def numbers(values: Any, where: str, first: int = 0) -> list[float | None]:
     """
-    Make one double, or None, for each item of what stands beside the items.
+    Make doubles, or None, of what stands beside the items.
 
-    :param values: The list, or None. It may be shorter than the items.
-    :param count: How many items there are.
+    :param values: The list, or a piece of it; or None, for an empty one.
     :param where: What the list is called in a message.
-    :raises BadLineError: if it is no list, or longer than the items, or holds what is no finite number.
+    :param first: The place of the piece's first number in the list.
+    :raises BadLineError: if it is no list, or holds what is no finite number.
     """
     if values is None:
-        return [None] * count
+        return []
     if not isinstance(values, list):
         raise BadLineError(f"expected a list at {where}, got {_shown(values)}")
-    if len(values) > count:
-        raise BadLineError(f"expected at most {count} numbers at {where}, one for each item, got {len(values)}")
-    result = [
+    return [
         value if type(value) is float and math.isfinite(value) else _number(value, f"{where}[{index}]")
-        for index, value in enumerate(values)
+        for index, value in enumerate(values, first)
     ]
-    return result + [None] * (count - len(result))
+
+
+def padded(values: list[float | None], count: int, where: str) -> list[float | None]:
+    """
+    Give as many values as there are items, None for those that are missing.
+
+    :raises BadLineError: if there are more.
+    """
+    check_count(len(values), count, where)
+    return values + [None] * (count - len(values))
+
+
+def check_count(given: int, count: int, where: str) -> None:
+    """
+    Make sure that there are no more numbers than items.
+
+    :raises BadLineError: if there are more: nobody could tell whose they are.
+    """
+    if given > count:
+        raise BadLineError(f"expected at most {count} numbers at {where}, one for each item, got {given}")
 
 
 def _number(value: Any, where: str) -> float | None:

@@ -1,0 +1,328 @@
+"""What each form of an output line becomes, and why one is set apart."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pytest
+
+from airflow_provider_personalize.batch import blocks, giant
+from airflow_provider_personalize.batch.output import OutputReader, Reject
+from airflow_provider_personalize.batch.rows import RELATED_ITEMS, USER_RECOMMENDATIONS, USER_SEGMENTS, Batch
+from airflow_provider_personalize.exceptions import InvalidLineError
+
+USER = {"input": {"userId": "u"}, "output": {"recommendedItems": ["a", "b"], "scores": [0.5, 0.25]}, "error": None}
+
+
+def read(data: bytes, *, kind=None, fast=True, block=7):
+    """Read one object in blocks of a few bytes: its kind, rows and rejects."""
+    rejects: list[Reject] = []
+    reader = OutputReader(kind, on_reject=rejects.append, fast=fast)
+    pieces = [data[start : start + block] for start in range(0, len(data), block)]
+    rows = [row for batch in reader.read("s3://b/x.out", pieces) for row in batch.rows(reader.kind.columns)]
+    assert reader.rows == len(rows)
+    assert reader.rejects == len(rejects)
+    return reader, rows, rejects
+
+
+@pytest.fixture(params=[True, False], ids=["fast", "plain"])
+def fast(request):
+    """Both ways to read."""
+    return request.param
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "rows"),
+    [
+        pytest.param(
+            '{"input":{"userId":"4638"},"output":{"recommendedItems":["63992","115149"],'
+            '"scores":[0.0152238,0.0069081]},"error":null}',
+            USER_RECOMMENDATIONS,
+            [("4638", 1, "63992", 0.0152238), ("4638", 2, "115149", 0.0069081)],
+            id="user personalization, recorded",
+        ),
+        pytest.param(
+            '{"input":{"userId":"891","itemList":["27","886","101"],"filterValues":{"G":"\\"horror\\""}},'
+            '"output":{"recommendedItems":["27","101","886"],"scores":[0.48421,0.28133,0.23446]}}',
+            USER_RECOMMENDATIONS,
+            [("891", 1, "27", 0.48421), ("891", 2, "101", 0.28133), ("891", 3, "886", 0.23446)],
+            id="personalized ranking",
+        ),
+        pytest.param(
+            '{"input": {"itemId": "105"}, "output": {"recommendedItems": ["106", "107", "49"]}}',
+            RELATED_ITEMS,
+            [("105", n, item, None, None, None) for n, item in enumerate(["106", "107", "49"], 1)],
+            id="related items without scores",
+        ),
+        pytest.param(
+            '{"input": {"itemId": "105"}, "output": {"recommendedItems": ["106"], "scores": []}}',
+            RELATED_ITEMS,
+            [("105", 1, "106", None, None, None)],
+            id="empty scores",
+        ),
+        pytest.param(
+            '{"input": {"itemId": "105"}, "output": {"recommendedItems": ["106"], "scores": null}}',
+            RELATED_ITEMS,
+            [("105", 1, "106", None, None, None)],
+            id="null scores",
+        ),
+        pytest.param(
+            '{"input":{},"output":{"recommendedItems":["1"]}}',
+            USER_RECOMMENDATIONS,
+            [(None, 1, "1", None)],
+            id="empty input",
+        ),
+        pytest.param(
+            '{"input":{"itemId":"40"},"output":{"recommendedItems":["36","50"],"theme":"Movies with a strong female '
+            'lead","itemsThemeRelevanceScores":[0.199,0.183]}}',
+            RELATED_ITEMS,
+            [
+                ("40", 1, "36", None, "Movies with a strong female lead", 0.199),
+                ("40", 2, "50", None, "Movies with a strong female lead", 0.183),
+            ],
+            id="themes",
+        ),
+        pytest.param(
+            '{"input": {"itemId": "B00"}, "output": {"usersList": ["A3Q4", "A1GG"]}, "error": null}',
+            USER_SEGMENTS,
+            [("B00", 1, "A3Q4"), ("B00", 2, "A1GG")],
+            id="item affinity, recorded",
+        ),
+        pytest.param(
+            '{"input": {"itemAttributes": "ITEMS.CATEGORY_L1 = \\"tools\\""}, "output": {"usersList": ["2131"]}}',
+            USER_SEGMENTS,
+            [('ITEMS.CATEGORY_L1 = "tools"', 1, "2131")],
+            id="item-attribute affinity, recorded",
+        ),
+        pytest.param(
+            '{"input": {"itemId": "105"}, "output": {"recommendedUsers": ["106", "107"]}}',
+            USER_SEGMENTS,
+            [("105", 1, "106"), ("105", 2, "107")],
+            id="item affinity, documented",
+        ),
+        pytest.param(
+            '{"itemAttributes": "ITEMS.genres = \\"Comedy\\"", "output": {"recommendedUsers": ["25"]}}',
+            USER_SEGMENTS,
+            [('ITEMS.genres = "Comedy"', 1, "25")],
+            id="item-attribute affinity, documented without a wrapper",
+        ),
+        pytest.param(
+            '{"input":{"userId":"4638"}, "output": {"recommendedItems": ["296", "1"]}, '
+            '{"scores": [0.0009785, 0.000976]}}',
+            USER_RECOMMENDATIONS,
+            [("4638", 1, "296", 0.0009785), ("4638", 2, "1", 0.000976)],
+            id="scores as a sibling object",
+        ),
+        pytest.param(
+            '{"input": {"itemId": "105"}, "output": {"recommendedItems": ["106"]}, }',
+            RELATED_ITEMS,
+            [("105", 1, "106", None, None, None)],
+            id="trailing comma",
+        ),
+        pytest.param(
+            '{"input":{"userId":"u"},"output":{"recommendedItems":["a","b","c","d","e"],'
+            '"scores":[1,null,NaN,"NaN"]},"error":""}',
+            USER_RECOMMENDATIONS,
+            [("u", 1, "a", 1.0), ("u", 2, "b", None), ("u", 3, "c", None), ("u", 4, "d", None), ("u", 5, "e", None)],
+            id="scores of all sorts, and too few",
+        ),
+        pytest.param(
+            '{"input":{"userId":"\\u2028 \\ud83d\\ude00"},"output":{"recommendedItems":["\\"\\\\\\n\\t,","é\u2028\x85","]},["]}}',
+            USER_RECOMMENDATIONS,
+            [
+                ("\u2028 😀", 1, '"\\\n\t,', None),
+                ("\u2028 😀", 2, "é\u2028\x85", None),
+                ("\u2028 😀", 3, "]},[", None),
+            ],
+            id="any character",
+        ),
+    ],
+)
+def test_every_form(line, kind, rows, fast):
+    reader, got, rejects = read(line.encode(), fast=fast)
+    assert (reader.kind, got, rejects) == (kind, rows, [])
+    assert reader.lines == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("nope", "expected JSON, got Expecting value: line 1 column 1 (char 0)"),
+        ("[1]", "expected an object, got [1]"),
+        (
+            '{"input":{"userId":"x"},"output":{"recommendedItems":[]},"error":"User error: Required fields"}',
+            "the service reports an error: User error: Required fields",
+        ),
+        ('{"input":{"userId":"x"},"output":null,"error":null}', "expected an object at output, got null"),
+        ('{"input":{"userId":"x"}}', "expected an object at output, got nothing"),
+        ('{"output":{"recommendedItems":["1"]}}', "expected an object at input, got nothing"),
+        (
+            '{"input":{"userId":"x"},"output":{}}',
+            "expected one of recommendedItems, usersList and recommendedUsers in output, got none of them",
+        ),
+        (
+            '{"input":{"itemId":"x"},"output":{"usersList":["a"],"recommendedItems":["b"]}}',
+            "expected one of recommendedItems, usersList and recommendedUsers in output, got recommendedItems and usersList",
+        ),
+        (
+            '{"input":{"userId":"x"},"output":{"recommendedItems":"a"}}',
+            'expected a list at output.recommendedItems, got "a"',
+        ),
+        (
+            '{"input":{"userId":"x"},"output":{"recommendedItems":["a",5]}}',
+            "expected text at output.recommendedItems[1], got 5",
+        ),
+        ('{"input":{"userId":5},"output":{"recommendedItems":["a"]}}', "expected text at input.userId, got 5"),
+        ('{"input":{},"output":{"usersList":["a"]}}', "expected itemId or itemAttributes in input, got neither"),
+        (
+            '{"input":{"userId":"x"},"output":{"recommendedItems":["a\\u0000"]}}',
+            'expected text without NUL characters at output.recommendedItems[0], got "a\\u0000"',
+        ),
+        (
+            '{"input":{"userId":"x"},"output":{"recommendedItems":["\\ud800"]}}',
+            'expected text at output.recommendedItems[0], got half a surrogate pair in "\\ud800"',
+        ),
+        (
+            '{"input":{"userId":"x"},"output":{"recommendedItems":["a"],"scores":[1,2]}}',
+            "expected at most 1 numbers at output.scores, one for each item, got 2",
+        ),
+        (
+            '{"input":{"userId":"x"},"output":{"recommendedItems":["a"],"scores":[Infinity]}}',
+            "expected a finite number at output.scores[0], got Infinity",
+        ),
+        (
+            '{"input":{"userId":"x"},"output":{"recommendedItems":["a"],"scores":[true]}}',
+            "expected a finite number at output.scores[0], got true",
+        ),
+        (
+            '{"input":{"itemId":"x"},"output":{"recommendedItems":["a"]}}',
+            "expected user recommendations, as the lines before it, got related items: one load takes one kind of rows",
+        ),
+    ],
+)
+def test_a_bad_line_is_set_apart_with_its_place(line, reason, fast):
+    good = json.dumps(USER)
+    reader, rows, rejects = read(f"{good}\n\n{line}\n{good}\n".encode(), fast=fast)
+    assert rejects == [Reject("s3://b/x.out", 3, len(good) + 2, reason, line)]
+    assert rows == [("u", 1, "a", 0.5), ("u", 2, "b", 0.25)] * 2
+    assert reader.lines == 3
+
+
+def test_bytes_that_are_no_text_are_kept_as_escapes(fast):
+    _, _, rejects = read(b'\xff\x00{"a"\n' + json.dumps(USER).encode(), kind=USER_RECOMMENDATIONS, fast=fast)
+    assert rejects == [
+        Reject("s3://b/x.out", 1, 0, "expected UTF-8, got the byte 0xff at byte 0 of the line", '\\xff\\x00{"a"')
+    ]
+
+
+def test_the_text_of_a_reject_is_cut_short():
+    _, _, rejects = read(b"x" * 5_000, kind=USER_RECOMMENDATIONS)
+    assert rejects[0].text == "x" * 1_000
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        pytest.param(lambda lines: b"\n".join(lines), id="no newline at the end"),
+        pytest.param(lambda lines: b"\r\n".join(lines) + b"\r\n", id="CRLF"),
+        pytest.param(lambda lines: b"\n \n\n".join(lines) + b"\n\n", id="blank lines"),
+        pytest.param(lambda lines: b"\xef\xbb\xbf" + b"\n\xef\xbb\xbf".join(lines), id="byte order marks"),
+        pytest.param(lambda lines: gzip.compress(b"\n".join(lines)), id="gzip"),
+        pytest.param(lambda lines: b"".join(gzip.compress(line + b"\n") for line in lines), id="gzip of many members"),
+    ],
+)
+def test_every_wrapping(wrap, fast):
+    lines = [json.dumps({**USER, "input": {"userId": str(n)}}).encode() for n in range(50)]
+    reader, rows, rejects = read(wrap(lines), fast=fast)
+    assert rejects == []
+    assert reader.lines == 50
+    assert rows == [(str(n), rank, item, score) for n in range(50) for rank, item, score in ((1, "a", 0.5), (2, "b", 0.25))]
+
+
+def test_nothing_but_a_newline_ends_a_line(fast):
+    separators = "\x0b \x0c \x1c \x85 \u2028 \u2029".split(" ")
+    line = {"input": {"userId": "u"}, "output": {"recommendedItems": [f"a{s}b" for s in separators if ord(s) > 31]}}
+    _, rows, rejects = read(json.dumps(line, ensure_ascii=False).encode(), fast=fast)
+    assert [row[2] for row in rows] == ["a\x85b", "a\u2028b", "a\u2029b"]
+    assert rejects == []
+
+
+@pytest.mark.parametrize("cut", [-1, -9, 20])
+def test_gzip_that_is_cut_short_is_an_error(cut):
+    data = gzip.compress(json.dumps(USER).encode() * 20)[:cut]
+    with pytest.raises(InvalidLineError, match=r"s3://b/x\.out: expected gzip from beginning to end"):
+        read(data, kind=USER_RECOMMENDATIONS)
+
+
+def test_an_empty_list_is_a_line_without_rows(fast):
+    line = b'{"input":{"userId":"u"},"output":{"recommendedItems":[],"scores":[]},"error":null}'
+    reader, rows, rejects = read(line, fast=fast)
+    assert (reader.kind, reader.lines, rows, rejects) == (USER_RECOMMENDATIONS, 1, [], [])
+
+
+def test_batches_split_and_mark_what_they_hold():
+    batch = Batch(
+        entities=["u", "v", "w"],
+        counts=[2, 0, 3],
+        first_ranks=[1, 1, 5],
+        themes=[None] * 3,
+        items=["a", "b", "c", "d", "e"],
+        scores=[0.1, 0.2, 0.3, 0.4, None],
+        relevances=[None] * 5,
+    )
+    columns = USER_RECOMMENDATIONS.columns
+    rows = list(batch.rows(columns))
+    assert rows == [("u", 1, "a", 0.1), ("u", 2, "b", 0.2), ("w", 5, "c", 0.3), ("w", 6, "d", 0.4), ("w", 7, "e", None)]
+    for size in range(1, 7):
+        pieces = list(batch.pieces(size))
+        assert all(len(piece.items) <= size for piece in pieces)
+        assert [row for piece in pieces for row in piece.rows(columns)] == rows
+    assert list(batch.with_markers().rows(columns)) == [*rows, ("v", 0, "", None)]
+
+
+@pytest.fixture
+def small_steps(monkeypatch):
+    """Make a giant of any line longer than 64 bytes, and read it 48 bytes at a time."""
+    monkeypatch.setattr(blocks, "GIANT", 64)
+    monkeypatch.setattr(giant, "STEP", 48)
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_a_giant_line_is_read_in_pieces():
+    users = [f'{n},"]\\' for n in range(500)]
+    line = {"input": {"itemId": "i"}, "output": {"usersList": users}, "error": None}
+    short = {"input": {"itemId": "j"}, "output": {"usersList": ["x"]}}
+    data = "\n".join(map(json.dumps, [short, line, line, short])).encode()
+    reader, rows, rejects = read(data)
+    expected = [("i", rank, user) for rank, user in enumerate(users, 1)]
+    assert rejects == []
+    assert rows == [("j", 1, "x"), *expected, *expected, ("j", 1, "x")]
+    assert reader.lines == 4
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize(
+    ("tail", "reason"),
+    [
+        ('"],"error":"late"}', "the service reports an error: late"),
+        ('"]},"error":"late"}', "the service reports an error: late"),
+        ('\\u0000"]}}', "expected text without NUL characters"),
+        ('",7]}}', "expected text at the list"),
+        ('",]}}', "expected JSON"),
+        ('"}}', "expected JSON"),
+        ('"]}', "expected JSON"),
+        ('"], "scores": [0.5, "x"]}}', "expected a finite number"),
+    ],
+)
+def test_a_giant_line_gives_no_row_before_its_end_is_known_to_be_good(tail, reason):
+    start = '{"input":{"itemId":"i"},"output":{"usersList":["' + '","'.join(map(str, range(200)))
+    if "late" in tail:
+        tail = tail.replace('"],"error"', '"]},"error"')
+    good = '{"input": {"itemId": "j"}, "output": {"usersList": ["x"]}}'
+    reader, rows, rejects = read(f"{good}\n{start}{tail}\n{good}".encode())
+    assert rows == [("j", 1, "x")] * 2
+    assert (rejects[0].line, rejects[0].byte_offset) == (2, len(good) + 1)
+    assert rejects[0].reason.startswith(reason)
+    assert rejects[0].text == (start + tail)[:1000]
+    assert reader.lines == 3
