@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_personalize.compat import conf
+from airflow_provider_personalize.compat import Context, conf
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.links.personalize import (
     PersonalizeJobLink,
@@ -14,6 +15,7 @@ from airflow_provider_personalize.links.personalize import (
 )
 from airflow_provider_personalize.resources import JobKind
 from airflow_provider_personalize.triggers.personalize import PersonalizeJobTrigger
+from airflow_provider_personalize.waiting import deadline_after
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperatorLink
@@ -37,6 +39,7 @@ class JobWaiterMixin:
     region_name: str | None
     verify: bool | str | None
     botocore_config: dict[str, Any] | None
+    execution_timeout: timedelta | None
 
     def __init_subclass__(cls, *, abstract: bool = False, **kwargs: Any) -> None:
         """
@@ -53,6 +56,10 @@ class JobWaiterMixin:
         if deferrable is None:
             return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
         return deferrable
+
+    def _deadline(self, context: Context, timeout: float) -> float:
+        """Give the moment at which a wait of this task gives up, ``execution_timeout`` included."""
+        return deadline_after(timeout, self.execution_timeout, getattr(context.get("ti"), "start_date", None))
 
     def _job_trigger(
         self, job_arn: str, *, poll_interval: float, deadline: float, solution_version_arn: str | None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from airflow_provider_personalize.exceptions import JobTimeoutError
@@ -21,6 +21,12 @@ from airflow_provider_personalize.resources import JobState, JobStatus
 DEFAULT_POLL_INTERVAL = 60
 #: Seconds until a wait gives up, where the user says nothing. Jobs of tens of millions of lines take hours.
 DEFAULT_TIMEOUT = 24 * 60 * 60
+
+#: What to log when a task is killed that has a job.
+STILL_RUNNING = (
+    "The task is being killed, but a Personalize job cannot be stopped: %s runs on, and is billed. Clearing or "
+    "retrying the task that created it finds it again."
+)
 
 
 class Logger(Protocol):
@@ -132,17 +138,23 @@ class JobWatch:
         )
 
 
-def deadline_after(timeout: float, execution_timeout: timedelta | None) -> float:
+def deadline_after(timeout: float, execution_timeout: timedelta | None, started: object = None) -> float:
     """
     Give the moment at which a wait that begins now gives up.
 
-    Airflow stops the clock of ``execution_timeout`` while a task is deferred on some versions, and not on others, so
-    it is folded into the deadline that travels with the wait.
+    Airflow 2 counts ``execution_timeout`` from the start of the task through every deferral, Airflow 3 only while a
+    worker runs it. Here it counts alike on both, since it is folded into the deadline that travels with the wait; a
+    little earlier than Airflow's own clock, so that the error is the one that names the job.
 
     :param timeout: The wait's own bound, in seconds.
     :param execution_timeout: The task's, where it has one.
+    :param started: When the task was started, where that is known as a time with its zone; now, otherwise.
     :return: Seconds since the epoch.
     """
+    now = time.time()
+    deadline = now + timeout
     if execution_timeout is not None:
-        timeout = min(timeout, execution_timeout.total_seconds())
-    return time.time() + timeout
+        seconds = execution_timeout.total_seconds()
+        begin = min(started.timestamp(), now) if isinstance(started, datetime) else now
+        deadline = min(deadline, begin + seconds - min(5.0, seconds / 10))
+    return deadline

@@ -21,7 +21,7 @@ from airflow_provider_personalize.triggers.personalize import job_arn_from_event
 from airflow_provider_personalize.waiting import (
     DEFAULT_POLL_INTERVAL,
     DEFAULT_TIMEOUT,
-    deadline_after,
+    STILL_RUNNING,
     growing_pause,
     in_words,
 )
@@ -134,7 +134,7 @@ class PersonalizeCreateJobOperator(JobWaiterMixin, AwsBaseOperator[PersonalizeHo
         version_arn = self.solution_version_arn or self.hook.newest_active_version(str(self.solution_arn))
         request = build_request(solution_version_arn=version_arn, **self._request_arguments())
         name = self.job_name or self._derived_name(context, request)
-        quota_deadline = quota_deadline or time.time() + self.quota_wait_timeout
+        quota_deadline = quota_deadline or self._deadline(context, self.quota_wait_timeout)
         while True:
             try:
                 job = self.hook.create_job(
@@ -150,7 +150,7 @@ class PersonalizeCreateJobOperator(JobWaiterMixin, AwsBaseOperator[PersonalizeHo
         self._job_arn = job.arn
         persist_job_links(context, self, job)
         if (self.deferrable or self.wait_for_completion) and job.state is not JobState.SUCCEEDED:
-            self._wait(job)
+            self._wait(context, job)
         return job.arn
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
@@ -160,14 +160,10 @@ class PersonalizeCreateJobOperator(JobWaiterMixin, AwsBaseOperator[PersonalizeHo
     def on_kill(self) -> None:
         """Say that the job lives on: the service has no way to stop one."""
         if self._job_arn:
-            self.log.warning(
-                "The task is being killed, but a Personalize job cannot be stopped: %s runs on, and is billed. "
-                "Clearing or retrying this task finds it again.",
-                self._job_arn,
-            )
+            self.log.warning(STILL_RUNNING, self._job_arn)
 
-    def _wait(self, job: JobStatus) -> None:
-        deadline = deadline_after(self.timeout, self.execution_timeout)
+    def _wait(self, context: Context, job: JobStatus) -> None:
+        deadline = self._deadline(context, self.timeout)
         if not self.deferrable:
             self.hook.wait_for_job(job.arn, poll_interval=self.poll_interval, deadline=deadline)
             return

@@ -17,7 +17,7 @@ from airflow_provider_personalize.mixins import JobWaiterMixin
 from airflow_provider_personalize.naming import parse_arn
 from airflow_provider_personalize.resources import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB, JobState, JobStatus
 from airflow_provider_personalize.triggers.personalize import job_arn_from_event
-from airflow_provider_personalize.waiting import JobWatch, deadline_after
+from airflow_provider_personalize.waiting import STILL_RUNNING, JobWatch
 
 
 class PersonalizeJobSensor(JobWaiterMixin, AwsBaseSensor[PersonalizeHook], abstract=True):
@@ -50,7 +50,7 @@ class PersonalizeJobSensor(JobWaiterMixin, AwsBaseSensor[PersonalizeHook], abstr
         :raises AirflowSensorTimeout: at the deadline. The job runs on.
         """
         parse_arn(self.job_arn, resource_type=self.job_kind.arn_type, parameter="job_arn")
-        deadline = deadline_after(self.timeout, self.execution_timeout)
+        deadline = self._deadline(context, self.timeout)
         self._watch = JobWatch(self.job_arn, deadline, self.log)
         if self.deferrable:
             # One look first: a job that has ended needs no triggerer.
@@ -102,6 +102,10 @@ class PersonalizeJobSensor(JobWaiterMixin, AwsBaseSensor[PersonalizeHook], abstr
             raise AirflowFailException(str(error)) from error
         except JobTimeoutError as error:
             raise AirflowSensorTimeout(str(error)) from error
+
+    def on_kill(self) -> None:
+        """Say that the job lives on: the service has no way to stop one."""
+        self.log.warning(STILL_RUNNING, self.job_arn)
 
 
 class PersonalizeBatchInferenceJobSensor(PersonalizeJobSensor):

@@ -14,7 +14,7 @@ from airflow_provider_personalize.exceptions import PersonalizeError
 from airflow_provider_personalize.hooks.errors import AWS_ERRORS, describe_error
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.resources import JobStatus
-from airflow_provider_personalize.waiting import JobWatch
+from airflow_provider_personalize.waiting import STILL_RUNNING, JobWatch
 
 
 class PersonalizeJobTrigger(BaseTrigger):
@@ -83,6 +83,10 @@ class PersonalizeJobTrigger(BaseTrigger):
     def hook(self) -> PersonalizeHook:
         """Build a hook with this trigger's connection."""
         return PersonalizeHook(**self._hook_parameters)
+
+    async def on_kill(self) -> None:
+        """Say that the job lives on: a person ended the wait (Airflow calls this from 3.3 on)."""
+        self.log.warning(STILL_RUNNING, self.job_arn)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and give one event."""

@@ -6,6 +6,8 @@ import asyncio
 import importlib
 import json
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -279,6 +281,24 @@ class TestQuota:
             run_through(inference(service, deferrable=deferrable, quota_wait_timeout=0.5), context())
         assert time.monotonic() - started < 20
         assert jobs(service) == []
+
+    def test_twenty_tasks_share_a_quota_of_five(self, service, monkeypatch):
+        """No task asks more than ten times, however long it has to wait for its turn."""
+        monkeypatch.setattr(service.api, "job_seconds", 2)
+        with ThreadPoolExecutor(20) as pool:
+            tasks = [
+                pool.submit(
+                    inference(service, poll_interval=0.5, wait_for_completion=True).execute, context(map_index=n)
+                )
+                for n in range(20)
+            ]
+        arns = {task.result() for task in tasks}
+        state = service.controls.state()
+        assert len(arns) == len(state["jobs"]) == 20
+        assert {job["status"] for job in state["jobs"]} == {"ACTIVE"}
+        assert state["most_running"]["BatchInferenceJob"] <= 5
+        asked = Counter(call["jobName"] for call in state["create_calls"])
+        assert max(asked.values()) <= 10
 
     def test_a_task_whose_own_job_fills_the_quota_finds_it(self, service):
         for n in range(5):

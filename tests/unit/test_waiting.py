@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -65,9 +65,16 @@ def test_the_error_at_the_deadline_says_what_was_seen_last(watch):
 
 def test_the_shorter_of_the_two_timeouts_holds():
     now = time.time()
-    assert deadline_after(100, None) == pytest.approx(now + 100, abs=5)
-    assert deadline_after(100, timedelta(seconds=40)) == pytest.approx(now + 40, abs=5)
-    assert deadline_after(20, timedelta(seconds=40)) == pytest.approx(now + 20, abs=5)
+    assert deadline_after(100, None) == pytest.approx(now + 100, abs=2)
+    assert deadline_after(20, timedelta(seconds=400)) == pytest.approx(now + 20, abs=2)
+    assert deadline_after(1000, timedelta(seconds=400)) == pytest.approx(now + 395, abs=2)
+
+
+def test_execution_timeout_counts_from_the_tasks_start_and_comes_before_airflows_own():
+    started = datetime.now(UTC) - timedelta(seconds=300)
+    deadline = deadline_after(1000, timedelta(seconds=400), started)
+    assert deadline == pytest.approx(time.time() + 95, abs=2)
+    assert deadline < (started + timedelta(seconds=400)).timestamp()
 
 
 def test_pauses_grow_to_a_bound_and_are_spread():
