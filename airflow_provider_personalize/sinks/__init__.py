@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.sinks.base import Load, Sink
 
 
@@ -14,17 +13,13 @@ def open_sink(hook: Any, load: Load) -> Sink:
 
     :param hook: A ``DbApiHook``.
     :param load: What to load.
-    :raises InvalidRequestError: if the hook is none.
     """
-    from airflow.providers.common.sql.hooks.sql import DbApiHook  # noqa: PLC0415 (only who loads needs it)
-
-    if not isinstance(hook, DbApiHook):
-        raise InvalidRequestError(
-            f"sql_conn_id: expected a connection to a database, whose hook is a DbApiHook, got one whose hook is "
-            f"{type(hook).__name__}. Install the provider of the database, and check the connection's type."
-        )
     connection = hook.get_conn()
-    return _sink_class(connection)(hook, connection, load)
+    try:
+        return _sink_class(connection)(hook, connection, load)
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _sink_class(connection: Any) -> type[Sink]:

@@ -24,7 +24,7 @@ class GenericSink(Sink):
     """
 
     def __init__(self, hook: Any, connection: Any, load: Load) -> None:
-        if hasattr(hook, "set_autocommit"):
+        if hook.supports_autocommit:
             hook.set_autocommit(connection, False)
         self.placeholder = hook.placeholder
         self._engine = hook.get_sqlalchemy_engine()

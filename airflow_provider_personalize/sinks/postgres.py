@@ -108,10 +108,27 @@ class PostgresSink(Sink):
         """Bring what was written aside into the target."""
         if self._goes_aside:
             self.execute(f"ANALYZE {STAGE}")
+            self._check_ids()
             if self.load.write_mode == "merge":
                 self.merge_stage()
             else:
                 self.insert_stage()
+
+    def _check_ids(self) -> None:
+        """Make sure that an id means the same in a column of another type: as a number, ``007`` would be ``7``."""
+        for column in self.load.columns:
+            if column.type != "text" or self._details[column.name][1] == "S":
+                continue
+            staged = self.quote(column.role)
+            turned = self.cast(staged, column.name)
+            self.execute(
+                f"SELECT {staged}, {turned}::text FROM {STAGE} WHERE {turned}::text <> {staged} AND \"rank\" > 0 LIMIT 1"
+            )
+            if found := self.cursor.fetchone():
+                raise self.mismatch(
+                    f"the id {found[0]!r} would become {found[1]!r} in the column {column.name} of type "
+                    f"{self.existing[column.name].type}. Make the column text."
+                )
 
     @property
     def _goes_aside(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -39,12 +40,19 @@ class OutputObject:
 
     :param uri: Its URI, ``s3://…`` or ``file://…``.
     :param size: Its size in bytes.
-    :param version: What changes when its content does: the ETag, or a file's time of modification.
+    :param etag: Its ETag; a file has none.
     """
 
     uri: str
     size: int
-    version: str
+    etag: str | None = None
+
+    def version(self) -> str:
+        """Give what is the same if the content is: the ETag, or a digest of the file."""
+        if self.etag is not None:
+            return self.etag
+        with _path(self.uri).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def objects_of_job(client: Any, description: dict[str, Any]) -> list[OutputObject]:
@@ -122,13 +130,13 @@ def objects_at(client: Callable[[], Any], uri: str) -> list[OutputObject]:
 
 
 def _files(uri: str) -> list[OutputObject]:
-    path = Path(url2pathname(urlsplit(uri.replace("#", "%23").replace("?", "%3F")).path))
+    path = _path(uri)
     paths = sorted(path.rglob("*")) if uri.endswith("/") else [path]
-    return [
-        OutputObject(file.absolute().as_uri(), file.stat().st_size, str(file.stat().st_mtime_ns))
-        for file in paths
-        if file.is_file()
-    ]
+    return [OutputObject(file.absolute().as_uri(), file.stat().st_size) for file in paths if file.is_file()]
+
+
+def _path(uri: str) -> Path:
+    return Path(url2pathname(urlsplit(uri.replace("#", "%23").replace("?", "%3F")).path))
 
 
 def _list(client: Any, place: S3Uri) -> list[OutputObject]:
@@ -162,7 +170,7 @@ def read_objects(client: Callable[[], Any], objects: Iterable[OutputObject]) -> 
 
 
 def _file_blocks(item: OutputObject) -> Iterator[bytes]:
-    with Path(url2pathname(urlsplit(item.uri).path)).open("rb", buffering=0) as file:
+    with _path(item.uri).open("rb", buffering=0) as file:
         while block := file.read(BLOCK):
             yield block
 
@@ -206,7 +214,7 @@ def fetch(client: Any, item: OutputObject, start: int, end: int) -> bytes:
                 Bucket=place.bucket,
                 Key=place.key,
                 Range=f"bytes={start + had}-{end - 1}",
-                IfMatch=item.version,
+                IfMatch=str(item.etag),
             )
             for block in answer["Body"].iter_chunks(BLOCK // 4):
                 data += block

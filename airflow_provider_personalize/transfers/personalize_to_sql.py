@@ -11,7 +11,7 @@ from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 
 from airflow_provider_personalize.batch.output import OutputReader
 from airflow_provider_personalize.batch.rows import ROW_KINDS, USER_RECOMMENDATIONS, USER_SEGMENTS, Batch, Column, RowKind
-from airflow_provider_personalize.compat import BaseHook, Context
+from airflow_provider_personalize.compat import Context
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.naming import digest, job_kind_of
@@ -20,6 +20,7 @@ from airflow_provider_personalize.sinks import open_sink
 from airflow_provider_personalize.sinks.base import WRITE_MODES, Load
 from airflow_provider_personalize.transfers.output_objects import OutputObject, objects_at, objects_of_job, read_objects
 from airflow_provider_personalize.transfers.progress import LoadResult, Progress, Rejects, summary
+from airflow_provider_personalize.transfers.query import database_hook
 
 
 class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
@@ -102,7 +103,7 @@ class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
     def execute(self, context: Context) -> dict[str, Any]:
         """Load the output."""
         self._check_arguments()
-        database = self._database_hook()
+        database = database_hook(self.sql_conn_id)
         kind, objects = self._output()
         size = sum(item.size for item in objects)
         self.log.info("Loading %s object(s), %.1f MB, into %s.", len(objects), size / 1e6, self.table)
@@ -140,17 +141,6 @@ class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
             raise InvalidRequestError(
                 f"column_names: expected names among {', '.join(sorted(known))}, got {', '.join(unknown)}."
             )
-
-    def _database_hook(self) -> Any:
-        connection = BaseHook.get_connection(self.sql_conn_id)
-        try:
-            return connection.get_hook()
-        except Exception as error:
-            raise InvalidRequestError(
-                f"sql_conn_id: expected a connection to a database, got {self.sql_conn_id!r} of type "
-                f"{connection.conn_type!r}, which no installed provider has a hook for ({error}). Install the provider "
-                "of the database, or mend the connection's type."
-            ) from error
 
     def _s3_client(self) -> Any:
         from airflow.providers.amazon.aws.hooks.s3 import S3Hook  # noqa: PLC0415 (a DAG file need not pay for it)
@@ -199,14 +189,19 @@ class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
             raise InvalidRequestError(
                 f"write_mode='merge' needs the column {kind.columns[0].name}: do not leave it out in column_names."
             )
-        version = digest([[item.uri, item.size, item.version] for item in objects], 16)
         return Load(
             table=self.table,
             schema=self.schema,
             columns=columns,
             extra=extra,
             write_mode=self.write_mode,
-            source=self.job_arn or f"{self.output_uri}#{version}",
+            source=self.job_arn or self._version(objects),
             create_table=self.create_table,
             rejects_table=self.rejects_table,
         )
+
+    def _version(self, objects: list[OutputObject]) -> str:
+        """Tell this version of output that was named by its URI from any other, where that matters."""
+        if self.write_mode != "append" and not self.rejects_table:
+            return str(self.output_uri)
+        return f"{self.output_uri}#{digest([[item.uri, item.version()] for item in objects], 16)}"
