@@ -258,11 +258,14 @@ class InputRows:
             values = ", ".join(f'"{placeholder}": %s' for placeholder in filter_values or {})
             line += f', "filterValues": {{{values}}}'
         self._fields = (*fields.values(), *filters)
-        self._line = f"{{{line}}}\n"
+        #: What every line begins and ends with, around what differs: joining with these is faster than formatting.
+        self.before, middle = f"{{{line}}}\n".split("%s", 1)
+        middle, value, self.after = f"%s{middle}".rpartition("%s")
+        self._format = middle + value
 
     def encode(self, rows: Sequence[Sequence[Any]], first_row: int = 1) -> list[str]:
         """
-        Make lines of rows, each ending in a newline.
+        Make lines of rows: what stands between :attr:`before` and :attr:`after` in each.
 
         :param rows: The rows, as the database's driver gives them.
         :param first_row: The number of the first of them, for messages.
@@ -274,9 +277,8 @@ class InputRows:
             self._encode_column(field, [row[field.position] for row in rows], first_row) for field in self._fields
         ]
         if len(columns) == 1:
-            head, tail = self._line.split("%s")
-            return [f"{head}{value}{tail}" for value in columns[0]]
-        return [self._line % values for values in zip(*columns, strict=True)]
+            return columns[0]
+        return [self._format % values for values in zip(*columns, strict=True)]
 
     @staticmethod
     def _encode_column(field: _Field, values: list[Any], first_row: int) -> list[str]:

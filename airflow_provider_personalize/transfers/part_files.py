@@ -123,25 +123,28 @@ class PartFiles:
         with ThreadPoolExecutor(THREADS) as pool:
             pool.map(lambda file: self._abort(file.key, file.upload_id.result()), started)
 
-    def write(self, lines: Sequence[str]) -> int:
+    def write(self, lines: Sequence[str], before: str = "", after: str = "\n") -> int:
         """
-        Add lines, each ending in a newline, to the current file, or to new ones where it is full.
+        Add lines to the current file, or to new ones where it is full.
 
-        :param lines: The lines, in ASCII.
+        :param lines: What differs from line to line, in ASCII.
+        :param before: What each line begins with.
+        :param after: What each line ends with, the newline included.
         :return: How many bytes they are.
         :raises InvalidRequestError: if they need more files than a job takes.
         """
-        start, before = 0, self.bytes
+        start, written = 0, self.bytes
+        between = after + before
         while start < len(lines):
             file = self._files[-1] if self._files and self._files[-1].lines < self.max_lines else self._open()
             piece = lines[start : start + self.max_lines - file.lines]
-            data = "".join(piece).encode("ascii")
+            data = f"{before}{between.join(piece)}{after}".encode("ascii")
             while file.bytes + len(data) > self._max_bytes:
                 if file.lines:
                     file = self._open()
                 elif len(piece) > 1:
                     piece = piece[: len(piece) // 2]
-                    data = "".join(piece).encode("ascii")
+                    data = f"{before}{between.join(piece)}{after}".encode("ascii")
                 else:
                     raise InvalidLineError(
                         location=f"The line {data[:100]!r}…",
@@ -149,7 +152,7 @@ class PartFiles:
                     )
             self._append(file, len(piece), data)
             start += len(piece)
-        return self.bytes - before
+        return self.bytes - written
 
     def publish(self) -> None:
         """

@@ -155,13 +155,17 @@ class SqlToPersonalizeInputOperator(AwsBaseOperator[S3Hook]):
 
     def _copy(self, query: QueryRows, lines: InputRows, files: PartFiles) -> int:
         """Encode and write the query's rows, and give their number; the next batch is fetched meanwhile."""
+
+        def write(batch: list[Sequence[Any]], first_row: int) -> int:
+            return files.write(lines.encode(batch, first_row), lines.before, lines.after)
+
         rows, started = 0, time.monotonic()
         logged = started
         batches: deque[tuple[int, Future[int]]] = deque()
         with ThreadPoolExecutor(1, thread_name_prefix="personalize-encode") as encoder:
             try:
                 for batch in query:
-                    job = encoder.submit(lambda batch, row: files.write(lines.encode(batch, row)), batch, rows + 1)
+                    job = encoder.submit(write, batch, rows + 1)
                     batches.append((len(batch), job))
                     rows += len(batch)
                     if len(batches) > BATCHES_AHEAD:

@@ -219,19 +219,19 @@ def test_files_split_at_the_quota_of_the_recipe(sqlite, bucket):
 
 def test_more_files_than_a_job_takes_are_refused_before_any_appears(bucket):
     with pytest.raises(InvalidRequestError, match=r"than 3 files of 2 lines can hold.*recipe"):
-        upload(bucket.client, ["a\n"] * 6, ["b\n"], max_lines=2, max_files=3)
+        upload(bucket.client, ["a"] * 6, ["b"], max_lines=2, max_files=3)
     assert bucket.read() == {}
     assert bucket.unfinished() == []
 
 
 def test_a_file_stays_below_the_most_bytes(bucket):
-    upload(bucket.client, ["0123456789\n"], ["a\n"] * 30, ["b" * 24 + "\n", "c\n"], max_bytes=25)
+    upload(bucket.client, ["0123456789"], ["a"] * 30, ["b" * 24, "c"], max_bytes=25)
     bodies = bucket.read("in/")
     assert b"".join(bodies.values()) == b"0123456789\n" + b"a\n" * 30 + b"b" * 24 + b"\nc\n"
     assert max(map(len, bodies.values())) <= 25
     assert all(body.endswith(b"\n") for body in bodies.values())
     with pytest.raises(InvalidLineError, match=r"at most 25 bytes, .*got 26"):
-        upload(bucket.client, ["b" * 25 + "\n"], max_bytes=25)
+        upload(bucket.client, ["b" * 25], max_bytes=25)
 
 
 def test_a_rerun_replaces_what_was_there_and_leaves_no_stale_part(sqlite, bucket):
@@ -301,7 +301,7 @@ def test_an_upload_that_is_refused_leaves_what_was_there(bucket):
         return None
 
     client.meta.events.register("before-send.s3.UploadPart", refuse_the_third)
-    lines = ["x" * 999 + "\n"] * (PART_BYTES // 1000 + 1)
+    lines = ["x" * 999] * (PART_BYTES // 1000 + 1)
     with pytest.raises(ServiceError, match=r"(?s)UploadPart.*AccessDenied.*s3:PutObject"):
         upload(client, *[lines] * 6)
     client.close()

@@ -15,9 +15,15 @@ from airflow_provider_personalize.batch.recipes import batch_recipe
 from airflow_provider_personalize.exceptions import InvalidLineError, InvalidRequestError
 
 
+def encode(columns, rows, **kwargs):
+    """The lines that the rows become."""
+    made = InputRows(columns, **kwargs)
+    return [f"{made.before}{line}{made.after}" for line in made.encode(rows)]
+
+
 def lines(columns, rows, **kwargs):
     """The lines that the rows become, parsed."""
-    encoded = InputRows(columns, **kwargs).encode(rows)
+    encoded = encode(columns, rows, **kwargs)
     text = "".join(encoded)
     assert text.count("\n") == len(encoded) == len(rows)
     assert len(text.splitlines()) == len(rows)
@@ -154,13 +160,14 @@ def test_filter_values_are_quoted_as_the_service_wants_them(value, text):
 
 
 def test_the_bytes_of_filter_values_are_those_of_the_documentation():
-    encoded = InputRows(["user_id", "g"], filter_values={"GENRES": "g"}).encode([("891", ["horror", "comedy"])])
+    encoded = encode(["user_id", "g"], [("891", ["horror", "comedy"])], filter_values={"GENRES": "g"})
     assert encoded == ['{"userId": "891", "filterValues": {"GENRES": "\\"horror\\",\\"comedy\\""}}\n']
 
 
 def test_several_placeholders_and_one_column_twice():
-    rows = InputRows(["user_id", "year"], filter_values={"MIN": "year", "MAX": "YEAR", "ME": "user_id"})
-    assert json.loads(rows.encode([("u", 1995)])[0])["filterValues"] == {"MIN": '"1995"', "MAX": '"1995"', "ME": '"u"'}
+    filter_values = {"MIN": "year", "MAX": "YEAR", "ME": "user_id"}
+    (line,) = lines(["user_id", "year"], [("u", 1995)], filter_values=filter_values)
+    assert line["filterValues"] == {"MIN": '"1995"', "MAX": '"1995"', "ME": '"u"'}
 
 
 @pytest.mark.parametrize(
