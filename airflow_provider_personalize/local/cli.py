@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
 import shlex
 import signal
 import sys
 import threading
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_provider_personalize import __version__
 from airflow_provider_personalize.exceptions import PersonalizeError
+from airflow_provider_personalize.local.faults import Fault, parse_fault
 
 if TYPE_CHECKING:
     from airflow_provider_personalize.local.server import LocalPersonalize
@@ -77,6 +80,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--fault",
         action="append",
+        type=_fault,
         default=[],
         metavar="NAME[:TIMES[:OPERATION]]",
         help="a fault to begin with, as throttle:5 or fail_job:1 or drop_after:1:CreateBatchInferenceJob; repeatable",
@@ -125,41 +129,53 @@ def introduction(local: LocalPersonalize) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run the stand-in until it is interrupted; give the exit code."""
     options = parse_arguments(arguments)
-    try:
-        from airflow_provider_personalize.local.faults import parse_fault
-        from airflow_provider_personalize.local.server import LocalPersonalize
-    except ModuleNotFoundError as error:
-        return _fail(
-            f"personalize-local needs the extra 'local' ({error}): pip install 'airflow-provider-personalize[local]'"
-        )
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     try:
-        local = LocalPersonalize(
-            host=options.host,
-            port=options.port,
-            job_seconds=options.job_seconds,
-            region=options.region,
-            quota=options.quota,
-            interactions=options.interactions,
-            items=options.items,
-            users=options.users,
+        _serve(options, ended)
+    except ModuleNotFoundError as error:
+        return _fail(
+            f"personalize-local needs the extra 'local' ({error}): pip install 'airflow-provider-personalize[local]'"
         )
-        faults = [parse_fault(text) for text in options.fault]
-        local.recommender.train()
-        with local:
-            for fault in faults:
-                local.controls.faults.add(fault)
-            print(introduction(local), flush=True)
-            ended.wait()
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
+        reason = os.strerror(errno.EADDRINUSE) if taken else error.strerror
         remedy = " Give another one with --port, or --port 0 for any that is free." if taken else ""
-        return _fail(f"Cannot listen at {options.host}:{options.port}: {error.strerror or error}.{remedy}")
+        return _fail(f"Cannot listen at {options.host}:{options.port}: {reason}.{remedy}")
     except PersonalizeError as error:
         return _fail(error.message)
     return 0
+
+
+def _serve(options: argparse.Namespace, ended: threading.Event) -> None:
+    with warnings.catch_warnings():
+        # moto warns of what it misses before it raises, and one of the two is enough.
+        warnings.simplefilter("ignore")
+        from airflow_provider_personalize.local.server import LocalPersonalize
+
+    with LocalPersonalize(
+        host=options.host,
+        port=options.port,
+        job_seconds=options.job_seconds,
+        region=options.region,
+        quota=options.quota,
+        interactions=options.interactions,
+        items=options.items,
+        users=options.users,
+    ) as local:
+        for fault in options.fault:
+            local.controls.faults.add(fault)
+        local.recommender.train()
+        print(introduction(local), flush=True)
+        ended.wait()
+
+
+def _fault(text: str) -> Fault:
+    try:
+        return parse_fault(text)
+    except PersonalizeError as error:
+        raise argparse.ArgumentTypeError(error.message) from None
 
 
 def _fail(message: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,13 @@ class Entities:
     def index(self) -> dict[str, int]:
         """The position of each id."""
         return {id_: position for position, id_ in enumerate(self.ids.tolist())}
+
+    @cached_property
+    def json_ids(self) -> np.ndarray:
+        """Each id as JSON in UTF-8, for lists of millions of them."""
+        encoded = np.empty(len(self), dtype=object)
+        encoded[:] = [encode_basestring(id_).encode() for id_ in self.ids.tolist()]
+        return encoded
 
     @cached_property
     def _codes(self) -> dict[str, tuple[np.ndarray, list[frozenset[str]]]]:

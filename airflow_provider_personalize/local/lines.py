@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -152,15 +152,9 @@ class LineAnswerer:
 
     def _segment_line(self, record: dict[str, Any], users: Ranked) -> bytes:
         # Millions of ids are joined, not dumped one by one.
-        ids = b", ".join(self._encoded_users[users.positions].tolist())
+        ids = b", ".join(self.data.users.json_ids[users.positions].tolist())
         echoed = dump(record, spaced=True)
         return b"".join((b'{"input": ', echoed, b', "output": {"usersList": [', ids, b']}, "error": null}'))
-
-    @cached_property
-    def _encoded_users(self) -> np.ndarray:
-        encoded = np.empty(len(self.data.users), dtype=object)
-        encoded[:] = [dump(id_, spaced=True) for id_ in self.data.users.ids.tolist()]
-        return encoded
 
     # What the recipes answer
 

@@ -101,7 +101,6 @@ class Recommender:
                     iterations=_ITERATIONS,
                     regularization=_REGULARIZATION,
                     random_state=_SEED,
-                    num_threads=1,
                 )
                 weights = self.data.weights
                 model.fit(weights * (_CONFIDENCE / weights.data.mean()), show_progress=False)

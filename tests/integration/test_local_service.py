@@ -16,6 +16,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError
 
 from airflow_provider_personalize.local import LocalPersonalize
+from airflow_provider_personalize.local.model import service_model
 from airflow_provider_personalize.local.server import BUCKET, ROLE_ARN
 
 NAMES = (f"job-{number}" for number in itertools.count())
@@ -103,6 +104,18 @@ def rows(output: bytes) -> list[dict[str, Any]]:
 
 def keys(s3: Any, prefix: str) -> list[str]:
     return [found["Key"] for found in s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", ())]
+
+
+def skip_unless_known(changes: dict[str, Any]) -> None:
+    """Skip the test where this botocore's model is older than a field of the request."""
+    fields = (
+        ("rankingInfluence", "RankingInfluence"),
+        ("batchInferenceJobMode", "BatchInferenceJobMode"),
+        ("themeGenerationConfig", "ThemeGenerationConfig"),
+    )
+    for field, shape in fields:
+        if field in str(changes) and shape not in service_model().shape_names:
+            pytest.skip(f"this botocore's model has no {shape}")
 
 
 def code_of(caught: pytest.ExceptionInfo[ClientError]) -> tuple[str, str]:
@@ -307,6 +320,7 @@ def test_themes(service: LocalPersonalize) -> None:
         "batchInferenceJobMode": "THEME_GENERATION",
         "themeGenerationConfig": {"fieldsForThemeGeneration": {"itemName": "TITLE"}},
     }
+    skip_unless_known(themed)
     job, output = run(service, "similar-items", as_lines({"itemId": "1"}), numResults=5, **themed)
     assert job["batchInferenceJobMode"] == "THEME_GENERATION"
     (row,) = rows(output)
@@ -551,6 +565,7 @@ def other(arn: str) -> str:
 def test_requests_that_are_refused(
     service: LocalPersonalize, personalize: Any, solution: str, changes: dict[str, Any], code: str, message: str
 ) -> None:
+    skip_unless_known(changes)
     with pytest.raises(ClientError) as caught:
         create(personalize, request(service, solution, **changes))
     assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400

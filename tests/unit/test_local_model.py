@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_personalize.local.errors import ApiError
-from airflow_provider_personalize.local.model import check_request
+from airflow_provider_personalize.local.model import check_request, service_model
 
 ARN = "arn:aws:personalize:us-east-1:123456789012:solution/s/1"
 
@@ -64,14 +64,17 @@ def test_a_request_that_uses_everything_passes() -> None:
             "length less than or equal to 100",
         ),
         (
-            {"themeGenerationConfig": {"fieldsForThemeGeneration": {"itemName": "the title"}}},
+            {"themeGenerationConfig": {"fieldsForThemeGeneration": {"itemName": "x" * 151}}},
             "at 'themeGenerationConfig.fieldsForThemeGeneration.itemName' failed",
         ),
-        ({"tags": [{"tagKey": "a#b", "tagValue": ""}]}, "Value at 'tags.1.member.tagKey' failed"),
+        ({"tags": [{"tagKey": "a#b", "tagValue": ""}]}, "at 'tags.1.member.tagKey' failed"),
         ({"tags": [{"tagKey": "a"}]}, "Value null at 'tags.1.member.tagValue' failed"),
     ],
 )
 def test_a_broken_constraint_is_named(changes: dict[str, Any], constraint: str) -> None:
+    for member, shape in (("rankingInfluence", "RankingInfluence"), ("themeGeneration", "ThemeGenerationConfig")):
+        if member in str(changes) and shape not in service_model().shape_names:
+            pytest.skip(f"this botocore's model has no {shape}")
     with pytest.raises(ApiError) as caught:
         check_request("CreateBatchInferenceJob", request(**changes))
     assert caught.value.code == "InvalidInputException"
