@@ -1,0 +1,315 @@
+"""Which objects of S3 are a job's output, and that their bytes arrive, whatever the connection does."""
+
+from __future__ import annotations
+
+import http.client
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import boto3
+import pytest
+import requests
+
+from airflow_provider_personalize.exceptions import (
+    InvalidRequestError,
+    JobFailedError,
+    MissingOutputError,
+    ServiceError,
+)
+from airflow_provider_personalize.hooks.personalize import PersonalizeHook
+from airflow_provider_personalize.transfers import output_objects
+from tests.integration.load_support import SqliteTarget, line, load, rows
+
+JOB = "arn:aws:personalize:us-east-1:123456789012:batch-inference-job/nightly"
+SEGMENTS = "arn:aws:personalize:us-east-1:123456789012:batch-segment-job/nightly"
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+@pytest.fixture
+def s3(moto, monkeypatch):
+    requests.post(f"{moto}/moto-api/reset", timeout=30).raise_for_status()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", moto)
+    with closing(boto3.client("s3")) as client:
+        client.create_bucket(Bucket="source")
+        client.create_bucket(Bucket="out")
+        yield client
+
+
+@pytest.fixture
+def target(tmp_path, airflow_connection):
+    path = tmp_path / "target.db"
+    return SqliteTarget(path, airflow_connection("target", json.dumps({"conn_type": "sqlite", "host": str(path)})))
+
+
+@pytest.fixture
+def put(s3):
+    def put(uri: str, *lines: str) -> None:
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        s3.put_object(Bucket=bucket, Key=key, Body="\n".join(lines).encode())
+
+    return put
+
+
+@pytest.fixture
+def job(monkeypatch):
+    """The description that the service gives of any job: changed by the test, read by the hook."""
+    description = {
+        "jobName": "nightly",
+        "batchInferenceJobArn": JOB,
+        "status": "ACTIVE",
+        "jobInput": {"s3DataSource": {"path": "s3://source/users/"}},
+        "jobOutput": {"s3DataDestination": {"path": "s3://out/recs/"}},
+    }
+    monkeypatch.setattr(PersonalizeHook, "describe_job", lambda self, arn: description)
+
+    def change(source="s3://source/users/", destination="s3://out/recs/", **more):
+        description["jobInput"]["s3DataSource"]["path"] = source
+        description["jobOutput"]["s3DataDestination"]["path"] = destination
+        description.update(more)
+
+    return change
+
+
+@pytest.mark.usefixtures("job")
+def test_only_this_jobs_output_is_read(target, put):
+    put("s3://source/users/")
+    put("s3://source/users/1.json", "{}")
+    put("s3://source/users/2.json", "{}")
+    put("s3://source/users/_SUCCESS")
+    put("s3://out/recs/1.json.out", line("u", "a"))
+    put("s3://out/recs/2.json.out", line("v", "b"))
+    put("s3://out/recs/3.json.out", line("neighbour", "x"))
+    put("s3://out/recs/old/1.json.out", line("old", "x"))
+    put("s3://out/recs/_CHECK", "not output")
+    result = load(target, job_arn=JOB)
+    assert (result["job_arn"], result["files"], result["rows"]) == (JOB, 2, 2)
+    assert target.read() == rows("u", "a") + rows("v", "b")
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "inputs", "outputs"),
+    [
+        pytest.param("s3://source/users", "s3://out/recs", ["users/1.json"], ["recs/1.json.out"], id="no slashes"),
+        pytest.param("s3://source/users", "s3://out", ["users.json", "users_2/b.json"], ["users.json.out", "b.json.out"], id="a prefix"),
+        pytest.param("s3://source/users.json", "s3://out/recs/", ["users.json"], ["recs/users.json.out"], id="an object"),
+        pytest.param("s3://source/", "s3://source/recs/", ["1.json"], ["recs/1.json.out"], id="output under input"),
+        pytest.param("s3://source/a b/", "s3://out/ü+%/", ["a b/é.json"], ["ü+%/é.json.out"], id="any characters"),
+    ],
+)
+def test_paths_of_all_sorts(target, put, job, source, destination, inputs, outputs):
+    job(source, destination)
+    for number, key in enumerate(inputs):
+        put(f"s3://source/{key}", "{}")
+        put(f"{'/'.join(destination.split('/')[:3])}/{outputs[number]}", line(f"u{number}", "a"))
+    load(target, job_arn=JOB)
+    assert [row[0] for row in target.read()] == [f"u{number}" for number in range(len(inputs))]
+
+
+def test_a_missing_object_is_named(target, put, job):
+    put("s3://source/users/1.json", "{}")
+    put("s3://source/users/2.json", "{}")
+    put("s3://out/recs/1.json.out", line("u", "a"))
+    with pytest.raises(MissingOutputError, match="s3://out/recs/2.json.out.*s3://source/users/2.json"):
+        load(target, job_arn=JOB)
+    assert target.execute("SELECT name FROM sqlite_master") == []
+
+
+def test_input_that_is_gone_is_an_error(target, put, job):
+    put("s3://out/recs/1.json.out", line("u", "a"))
+    with pytest.raises(MissingOutputError, match=r"s3://source/users/.*none is left.*output_uri, as 's3://out/recs/'"):
+        load(target, job_arn=JOB)
+
+
+def test_input_of_one_name_in_two_folders_is_an_error(target, put, job):
+    put("s3://source/users/a/1.json", "{}")
+    put("s3://source/users/b/1.json", "{}")
+    put("s3://out/recs/1.json.out", line("u", "a"))
+    with pytest.raises(InvalidRequestError, match="s3://source/users/a/1.json and s3://source/users/b/1.json have the same name"):
+        load(target, job_arn=JOB)
+
+
+def test_a_job_that_is_not_done_is_an_error(target, s3, job):
+    job(status="CREATE IN_PROGRESS")
+    with pytest.raises(InvalidRequestError, match="expected a job that is ACTIVE.*CREATE IN_PROGRESS"):
+        load(target, job_arn=JOB)
+    job(status="CREATE FAILED", failureReason="no such thing")
+    with pytest.raises(JobFailedError, match="no such thing"):
+        load(target, job_arn=JOB)
+
+
+def test_a_segment_job_tells_its_kind_even_without_a_line(target, put, job):
+    put("s3://source/users/1.json", "{}")
+    put("s3://out/recs/1.json.out", "")
+    load(target, job_arn=SEGMENTS)
+    assert target.execute("SELECT name FROM pragma_table_info('recs')") == [("segment",), ("rank",), ("user_id",)]
+
+
+def test_append_is_once_per_job_whatever_its_objects(target, put, job):
+    put("s3://source/users/1.json", "{}")
+    put("s3://out/recs/1.json.out", line("u", "a"))
+    load(target, job_arn=JOB, write_mode="append")
+    put("s3://out/recs/1.json.out", line("u", "other"))
+    load(target, job_arn=JOB, write_mode="append")
+    assert target.read() == rows("u", "a")
+    load(target, job_arn=SEGMENTS.replace("segment", "inference") + "-2", write_mode="append")
+    assert target.read() == rows("u", "a") + rows("u", "other")
+
+
+def test_an_object_or_a_prefix_by_its_uri(target, put):
+    put("s3://out/recs/1.json.out", line("u", "a"))
+    put("s3://out/recs/2.json.out", line("v", "b"))
+    put("s3://out/recs/_CHECK", "not output")
+    put("s3://out/recs-2/3.json.out", line("w", "c"))
+    load(target, "s3://out/recs/")
+    assert target.read() == rows("u", "a") + rows("v", "b")
+    load(target, "s3://out/recs/2.json.out")
+    assert target.read() == rows("v", "b")
+    for uri in ("s3://out/nothing/", "s3://out/recs/3.json.out", "s3://out/recs"):
+        with pytest.raises(MissingOutputError, match=uri):
+            load(target, uri)
+
+
+def test_a_bucket_that_is_not_there_is_named(target, s3):
+    with pytest.raises(MissingOutputError, match="s3://nowhere/x/.*no such bucket"):
+        load(target, "s3://nowhere/x/")
+
+
+def test_many_small_objects_are_read_in_order(target, put):
+    for number in range(150):
+        put(f"s3://out/recs/{number:03}.out", line(f"u{number:03}", "a"))
+    assert load(target, "s3://out/recs/")["files"] == 150
+    assert [row[0] for row in target.execute("SELECT user_id FROM recs ORDER BY rowid")] == [f"u{n:03}" for n in range(150)]
+
+
+class Cutting(http.server.ThreadingHTTPServer):
+    """Passes requests on to S3's stand-in, but ends some answers in the middle."""
+
+    daemon_threads = True
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = urlsplit(endpoint)
+        self.cuts = 0
+        self.ranges: list[str] = []
+        self.refuse = 0
+        super().__init__(("127.0.0.1", 0), Handler)
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Cutting
+
+    def do_GET(self) -> None:
+        upstream = http.client.HTTPConnection(self.server.endpoint.netloc)
+        upstream.request("GET", self.path, headers=dict(self.headers))
+        answer = upstream.getresponse()
+        body = answer.read()
+        upstream.close()
+        wanted = self.headers.get("Range")
+        if wanted and self.server.refuse:
+            self.server.refuse -= 1
+            self.send_error(503)
+            return
+        self.send_response(answer.status)
+        for name, value in answer.getheaders():
+            self.send_header(name, value)
+        self.end_headers()
+        if wanted and self.server.cuts and len(body) > 2000:
+            self.server.cuts -= 1
+            self.server.ranges.append(wanted)
+            body = body[: len(body) // 2]
+            self.close_connection = True
+        elif wanted:
+            self.server.ranges.append(wanted)
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def cutting(moto, s3, monkeypatch):
+    with Cutting(moto) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setattr(output_objects, "growing_pause", lambda *args, **kwargs: 0.01)
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_a_connection_that_drops_is_resumed_where_it_dropped(target, put, cutting, monkeypatch):
+    monkeypatch.setattr(output_objects, "PART", 50_000)
+    lines = [line(f"u{number}", "a", "b") for number in range(3_000)]
+    put("s3://out/recs/1.out", *lines)
+    cutting.cuts = 6
+    cutting.refuse = 2
+    assert load(target, "s3://out/recs/1.out")["rows"] == 6_000
+    assert cutting.cuts == 0
+    assert len(set(cutting.ranges)) == len(cutting.ranges), "a part that had begun was asked for again from its start"
+    assert target.execute("SELECT count(DISTINCT user_id) FROM recs") == [(3_000,)]
+
+
+def test_a_connection_that_stays_broken_changes_nothing(target, put, cutting):
+    put("s3://out/recs/1.out", line("u", "a"))
+    load(target, "s3://out/recs/1.out")
+    put("s3://out/recs/1.out", line("u", "b"))
+    cutting.refuse = 10**6
+    with pytest.raises(Exception, match="503"):
+        load(target, "s3://out/recs/1.out", botocore_config={"retries": {"total_max_attempts": 1}})
+    assert target.read() == rows("u", "a")
+
+
+def test_an_object_that_changes_while_it_is_read_is_an_error(target, put, s3, monkeypatch):
+    monkeypatch.setattr(output_objects, "PART", 50_000)
+    put("s3://out/recs/1.out", *(line(f"u{number}", "a", "b") for number in range(3_000)))
+    fetch = output_objects.fetch
+
+    def replaced(client, item, start, end):
+        if start:
+            put("s3://out/recs/1.out", "other")
+        return fetch(client, item, start, end)
+
+    monkeypatch.setattr(output_objects, "fetch", replaced)
+    with pytest.raises(MissingOutputError, match="deleted or replaced while the load was reading"):
+        load(target, "s3://out/recs/1.out")
+    assert target.execute("SELECT name FROM sqlite_master") == []
+
+
+def test_a_refusal_says_what_to_allow():
+    error = output_objects._s3_error(
+        "GetObject",
+        output_objects.parse_s3_uri("s3://out/recs/1.out"),
+        _client_error("AccessDenied", 403),
+    )
+    assert isinstance(error, ServiceError)
+    assert "s3:ListBucket on the bucket out and s3:GetObject" in str(error)
+
+
+def _client_error(code: str, status: int):
+    from botocore.exceptions import ClientError
+
+    return ClientError(
+        {"Error": {"Code": code, "Message": "Access Denied"}, "ResponseMetadata": {"HTTPStatusCode": status}}, "GetObject"
+    )
+
+
+def test_the_temporary_files_are_gone(target, put, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    put("s3://out/recs/1.out", line("u", "a"), "nope")
+    load(target, "s3://out/recs/1.out", max_reject_rate=0.5, rejects_table="rejected")
+    assert list(Path(tmp_path / "tmp").iterdir()) == []
