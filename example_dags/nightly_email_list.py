@@ -85,7 +85,7 @@ with DAG(
         task_id="wait",
         job_arn=recommend.output,
         deferrable=True,
-        poke_interval=15,
+        poke_interval=10,
         timeout=timedelta(hours=6).total_seconds(),
         aws_conn_id=AWS,
     )
@@ -146,7 +146,7 @@ with DAG(
                 """
                 SELECT name, email, json_agg(json_build_object(
                     'rank', rank, 'title', title, 'genres', genres, 'score', score) ORDER BY rank)
-                FROM email_list WHERE run_date = %s GROUP BY user_id, name, email ORDER BY name, user_id LIMIT %s
+                FROM email_list WHERE run_date = %s GROUP BY user_id, name, email ORDER BY user_id LIMIT %s
                 """,
                 [run_date, int(emails)],
             )

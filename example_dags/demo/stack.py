@@ -36,7 +36,7 @@ COMPONENTS = (*(["api-server"] if AIRFLOW_3 else []), "scheduler", "triggerer", 
 
 
 def _get(url: str) -> bool:
-    with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310 - it is our own, on loopback
+    with urllib.request.urlopen(url, timeout=60) as response:  # noqa: S310 - it is our own, on loopback
         return bool(response.status == 200)
 
 
@@ -104,9 +104,12 @@ class Stack:
         self.warehouse = self.postgres.create("warehouse")
         self.metadata = self._new_metadata()
         self.processes.environment |= self._airflow_environment(self.metadata)
-        for name in COMPONENTS:
+        # The server takes longest, so the ones that do nothing before a run begins leave it the processor.
+        for name in ("api-server", "dag-processor") if AIRFLOW_3 else ("dag-processor",):
             self.start_component(name)
         self.wait_for_service()
+        for name in ("scheduler", "triggerer"):
+            self.start_component(name)
 
     def stop(self) -> None:
         """Stop everything, Airflow first, so that it need not see its database go."""
@@ -225,8 +228,9 @@ class Stack:
         return environment | self._overrides
 
     def wait_for_ui(self) -> None:
-        """Wait until Airflow's API and UI answer."""
-        self.processes["api-server"].wait_until(lambda: _get(f"{self.ui_url}/api/v2/version"))
+        """Wait until Airflow's API and UI answer, people and tasks (that part is made when first asked)."""
+        for path in ("/api/v2/version", "/execution/health"):
+            self.processes["api-server"].wait_until(lambda path=path: _get(self.ui_url + path))
 
     def import_connections(self) -> None:
         """Write the connections into Airflow's database, where the UI shows them."""

@@ -1,0 +1,100 @@
+"""The built wheel, in a fresh environment: what a user installs, with nothing of this checkout in reach."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NAME = "airflow-provider-personalize"
+
+
+def uv(*arguments: str | Path) -> None:
+    subprocess.run([sys.executable, "-m", "uv", "--quiet", *arguments], cwd=ROOT, check=True, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    uv("build", "--wheel", "--out-dir", folder)
+    [path] = folder.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment with the wheel, what it needs, and PostgreSQL's provider for the examples."""
+    folder = tmp_path_factory.mktemp("fresh")
+    uv("venv", "--python", sys.executable, folder / "venv")
+    python = folder / "venv" / "bin" / "python"
+    uv("pip", "install", "--python", python, f"{NAME}[postgres] @ {wheel.as_uri()}")
+    return python
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "PYTHON"))}
+    home = tmp_path_factory.mktemp("home")
+    return kept | {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+
+
+def run(python: Path, environment: dict[str, str], *arguments: str) -> str:
+    # From a folder that holds nothing to import by accident.
+    command = [python, *arguments]
+    done = subprocess.run(
+        command,
+        cwd=environment["AIRFLOW_HOME"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_it_holds_the_package_and_nothing_else(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.partition("/")[0].partition("-")[0] for name in names} == {"airflow_provider_personalize"}
+    assert "airflow_provider_personalize/py.typed" in names
+    assert any(name.endswith("/licenses/LICENSE") for name in names)
+
+
+def test_airflow_lists_the_provider(python: Path, environment: dict[str, str]) -> None:
+    listed = json.loads(run(python, environment, "-m", "airflow", "providers", "list", "--output", "json"))
+    assert [row["package_name"] for row in listed].count(NAME) == 1
+
+
+def test_airflow_shows_the_provider(python: Path, environment: dict[str, str]) -> None:
+    [shown] = json.loads(run(python, environment, "-m", "airflow", "providers", "get", NAME, "--output", "json"))
+    assert shown["Provider"] == NAME
+    assert shown["Version"] == next(line for line in _metadata(python, environment) if line)
+
+
+def _metadata(python: Path, environment: dict[str, str]) -> list[str]:
+    return run(python, environment, "-c", f"from importlib.metadata import version; print(version({NAME!r}))").split()
+
+
+def test_the_examples_import_without_an_error(python: Path, environment: dict[str, str]) -> None:
+    environment = environment | {"AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "example_dags")}
+    run(python, environment, "-m", "airflow", "db", "migrate")
+    run(python, environment, "-m", "airflow", "dags", "reserialize")
+    errors = run(python, environment, "-m", "airflow", "dags", "list-import-errors", "--output", "json")
+    assert "No data found" in errors or json.loads(errors) == []
+    listed = json.loads(run(python, environment, "-m", "airflow", "dags", "list", "--output", "json"))
+    assert {row["dag_id"] for row in listed} == {path.stem for path in (ROOT / "example_dags").glob("*.py")}
+
+
+def test_the_stand_in_says_which_extra_it_needs(python: Path, environment: dict[str, str]) -> None:
+    command = [python.with_name("personalize-local"), "--port", "0"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert f"pip install '{NAME}[local]'" in done.stderr
+    assert "Traceback" not in done.stderr
