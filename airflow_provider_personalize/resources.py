@@ -54,9 +54,12 @@ class JobKind:
     One kind of long-running Personalize resource.
 
     :param name: The API's noun, as ``BatchInferenceJob``: every verb, key and ARN follows from it.
+    :param parent_key: The field of its create request that names the resource it is made from, and so tells the
+        account and region of its own ARN.
     """
 
     name: str
+    parent_key: str = "solutionVersionArn"
 
     @cached_property
     def words(self) -> str:
@@ -101,7 +104,7 @@ class JobKind:
 
 BATCH_INFERENCE_JOB = JobKind("BatchInferenceJob")
 BATCH_SEGMENT_JOB = JobKind("BatchSegmentJob")
-SOLUTION_VERSION = JobKind("SolutionVersion")
+SOLUTION_VERSION = JobKind("SolutionVersion", parent_key="solutionArn")
 
 #: The kinds that an operator of this package makes, by the resource type in their ARNs.
 JOB_KINDS: Mapping[str, JobKind] = {kind.arn_type: kind for kind in (BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB)}

@@ -178,7 +178,7 @@ class PersonalizeHook(AwsBaseHook):
             if arn is not None:
                 self.log.info("Created the %s %s (%s).", kind.words, named["jobName"], arn)
                 return read_status(kind, {**named, kind.arn_key: arn, "status": CREATE_PENDING})
-            arn = naming.job_arn(kind, named["jobName"], beside=request["solutionVersionArn"])
+            arn = naming.job_arn(kind, named["jobName"], beside=request[kind.parent_key])
             if if_job_exists == "new" and not is_ours:
                 attempt += 1
                 continue
@@ -238,7 +238,7 @@ class PersonalizeHook(AwsBaseHook):
 
     def _exists(self, kind: JobKind, request: Mapping[str, Any]) -> bool:
         """Tell whether a job of that name is there: a full quota may be answered before a name that is taken."""
-        arn = naming.job_arn(kind, request["jobName"], beside=request["solutionVersionArn"])
+        arn = naming.job_arn(kind, request["jobName"], beside=request[kind.parent_key])
         try:
             self.get_job_status(arn)
         except (PersonalizeError, *AWS_ERRORS):

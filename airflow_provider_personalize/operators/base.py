@@ -122,19 +122,24 @@ class PersonalizeCreateJobOperator(JobWaiterMixin, AwsBaseOperator[PersonalizeHo
         self.quota_wait_timeout = quota_wait_timeout
         self._job_arn: str | None = None
 
-    def execute(self, context: Context, quota_deadline: float | None = None, tried: int = 0) -> str:
-        """
-        Create the job or find it.
+    def execute(self, context: Context) -> str:
+        """Create the job or find it; wait for it if asked to."""
+        return self._create(context, self._deadline(context, self.quota_wait_timeout), 0)
 
-        :param quota_deadline: Until when to wait for a slot, in seconds since the epoch; set when the task resumes
-            from such a wait.
+    def resume_create(self, context: Context, event: Any = None, *, quota_deadline: float, tried: int) -> str:
+        """
+        Resume after a deferred wait for a slot: try to create the job again.
+
+        :param quota_deadline: Until when to wait for a slot, in seconds since the epoch.
         :param tried: How many times a full quota was met before.
         """
+        return self._create(context, quota_deadline, tried)
+
+    def _create(self, context: Context, quota_deadline: float, tried: int) -> str:
         self._check_arguments()
         version_arn = self.solution_version_arn or self.hook.newest_active_version(str(self.solution_arn))
         request = build_request(solution_version_arn=version_arn, **self._request_arguments())
         name = self.job_name or self._derived_name(context, request)
-        quota_deadline = quota_deadline or self._deadline(context, self.quota_wait_timeout)
         while True:
             try:
                 job = self.hook.create_job(
@@ -192,10 +197,6 @@ class PersonalizeCreateJobOperator(JobWaiterMixin, AwsBaseOperator[PersonalizeHo
                 kwargs={"quota_deadline": deadline, "tried": tried},
             )
         time.sleep(pause)
-
-    def resume_create(self, context: Context, event: Any = None, *, quota_deadline: float, tried: int) -> str:
-        """Resume after a deferred wait for a slot: try to create the job again."""
-        return self.execute(context, quota_deadline=quota_deadline, tried=tried)
 
     def _check_arguments(self) -> None:
         if bool(self.solution_version_arn) == bool(self.solution_arn):
