@@ -34,7 +34,7 @@ def airflow_connection(monkeypatch: pytest.MonkeyPatch) -> SetConnection:
 
 @pytest.fixture
 def local(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalPersonalize]:
-    """The stand-in on a free port, with jobs that take no time; the environment alone points boto3 and Airflow at it."""
+    """The stand-in on a free port, with jobs that take no time; the environment points boto3 and Airflow at it."""
     from airflow_provider_personalize.local import LocalPersonalize
 
     with LocalPersonalize(port=0, job_seconds=0.2) as service:
