@@ -21,7 +21,7 @@ _EXAMPLE = 'ITEMS.genres = "Comedy" AND ITEMS.year = 1995'
 _STEPS = (
     ("a column like ITEMS.genres", _COLUMN),
     ("'='", _EQUALS),
-    ("a \"text\" in double quotes or a number", _VALUE),
+    ('a "text" in double quotes or a number', _VALUE),
 )
 #: What people know from filters and SQL, and what to write here instead.
 _INSTEAD = {

@@ -130,7 +130,7 @@ def _encode_item_list(value: Any) -> str:
     elements = _as_list(value)
     if elements is None:
         raise ValueError(
-            "expected a list of item ids, as an array or as text that is a JSON array like [\"27\", \"886\"], got "
+            'expected a list of item ids, as an array or as text that is a JSON array like ["27", "886"], got '
             f"{_shown(value)}."
         )
     if not elements:

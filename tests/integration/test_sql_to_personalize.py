@@ -27,7 +27,7 @@ PREFIX = parse_s3_uri("s3://personalize-input/in/")
 NASTY_IDS = [
     "plain",
     " space before and after ",
-    'quote " and \' quote',
+    "quote \" and ' quote",
     "back\\slash \\n \\u0041",
     "tab\tnewline\nreturn\r",
     "comma, semicolon; {} [] %s %% $1",
@@ -174,9 +174,7 @@ def test_lists_and_filter_values_of_sqlite_are_json_text(sqlite, bucket):
         "lite",
         filter_values={"GENRES": "genres"},
     )
-    assert bucket.lines() == [
-        {"userId": "u", "itemList": ["a", "7"], "filterValues": {"GENRES": '"horror","comedy"'}}
-    ]
+    assert bucket.lines() == [{"userId": "u", "itemList": ["a", "7"], "filterValues": {"GENRES": '"horror","comedy"'}}]
 
 
 def test_a_connection_that_asks_for_rows_as_dicts(postgres, airflow_connection, bucket):

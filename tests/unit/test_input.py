@@ -125,9 +125,7 @@ def test_a_line_without_end_is_not_kept_in_memory():
     assert len(list(chunks)) > 9_900
 
 
-@pytest.mark.parametrize(
-    ("recipe", "most"), [("aws-item-affinity", 500), ("aws-item-attribute-affinity", 10)]
-)
+@pytest.mark.parametrize(("recipe", "most"), [("aws-item-affinity", 500), ("aws-item-attribute-affinity", 10)])
 def test_the_quota_of_lines_in_a_file(recipe, most):
     line = b'{"itemId": "1"}\n' if most == 500 else b'{"itemAttributes": "ITEMS.a = 1"}\n'
     assert problems(line * most, RECIPES[recipe], size=1000) == []

@@ -107,7 +107,7 @@ def test_what_is_no_id_is_an_error_with_its_row(value, reason, neighbour):
         (["a", 1, Decimal("2.0")], ["a", "1", "2"]),
         (("a", "b"), ["a", "b"]),
         ('["a", 1, 2.0, "\\u00e9\\n"]', ["a", "1", "2", "é\n"]),
-        (' [12345678901234567890.0]', ["12345678901234567890"]),
+        (" [12345678901234567890.0]", ["12345678901234567890"]),
     ],
 )
 def test_an_item_list_is_an_array_or_json_text(value, ids):
@@ -126,7 +126,7 @@ def test_an_item_list_is_an_array_or_json_text(value, ids):
         (["a", None], "null"),
         ('["a", ""]', "blank"),
         ('[["a"]]', "list"),
-        ('[true]', "bool"),
+        ("[true]", "bool"),
     ],
 )
 def test_what_is_no_item_list_is_an_error_with_its_row(value, reason):
