@@ -36,6 +36,9 @@ PAGE_SIZE = 100
 #: Calls under way at once for each connection. The service answers few reads a second, so more would gain nothing.
 WORKERS = 4
 
+#: Waits that are told of their jobs before the event loop gets to something else.
+BATCH = 50
+
 Seen = JobStatus | Exception
 
 
@@ -99,8 +102,10 @@ class JobPoller:
         :param poll_interval: Seconds in which the job is looked at once.
         :param solution_version_arn: The job's solution version where it is known already, which saves a call.
         """
+        # After a restart, all waits begin at once. Spread over a moment, they do not hold up the event loop.
+        await asyncio.sleep(random.uniform(0, min(1.0, poll_interval / 20)))  # noqa: S311
         # The first look comes late, since whoever waits has just looked; and at a random moment, so that waits which
-        # begin together, as after a restart, neither call together nor each for itself.
+        # begin together neither call together nor each for itself.
         due = asyncio.get_running_loop().time() + poll_interval * random.uniform(0.5, 1.0)  # noqa: S311
         wait = Wait(job_arn, job_kind_of(job_arn), poll_interval, due)
         self._enter(wait, solution_version_arn)
@@ -168,7 +173,10 @@ class JobPoller:
         due = {wait.job_arn for wait in group.waits if wait.due <= now} - seen.keys()
         seen.update(zip(due, await asyncio.gather(*map(self.look_or_trouble, due)), strict=True))
         now = asyncio.get_running_loop().time()
-        for wait in list(group.waits):
+        for number, wait in enumerate(list(group.waits), 1):
+            if number % BATCH == 0:
+                # All that wake up would run in one go, and write their logs, before the loop got to anything else.
+                await asyncio.sleep(0)
             if (what := seen.get(wait.job_arn)) is None:
                 continue
             # A little less than the interval, never more: a wait ends within one interval of its job.
