@@ -29,6 +29,10 @@ def _sink_class(connection: Any) -> type[Sink]:
             from airflow_provider_personalize.sinks.postgres import PostgresSink as Chosen  # noqa: PLC0415
         case "sqlite3":
             from airflow_provider_personalize.sinks.sqlite import SqliteSink as Chosen  # noqa: PLC0415
+        case "MySQLdb" | "mysql" | "pymysql":
+            from airflow_provider_personalize.sinks.mysql import MySqlSink as Chosen  # noqa: PLC0415
+        case "duckdb" | "_duckdb":
+            from airflow_provider_personalize.sinks.duckdb import DuckDbSink as Chosen  # noqa: PLC0415
         case _:
             from airflow_provider_personalize.sinks.generic import GenericSink as Chosen  # noqa: PLC0415
     return Chosen

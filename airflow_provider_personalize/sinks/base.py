@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from importlib import import_module
 from itertools import islice
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -109,6 +110,8 @@ class Sink:
     placeholder: str = "?"
     #: What ends the creation of a table, as a character set.
     table_options: ClassVar[str] = ""
+    #: Whether a CREATE TABLE commits what was done before it, and cannot be rolled back.
+    ddl_commits: ClassVar[bool] = False
 
     def __init__(self, hook: Any, connection: Any, load: Load) -> None:
         self.hook = hook
@@ -121,9 +124,13 @@ class Sink:
     @property
     def refusals(self) -> tuple[type[Exception], ...]:
         """The driver's errors that say that values do not fit a column or a constraint."""
-        return tuple(
-            getattr(self.connection, name) for name in ("DataError", "IntegrityError") if hasattr(self.connection, name)
-        )
+        module = import_module(self.driver)
+        return tuple(getattr(module, name) for name in ("DataError", "IntegrityError") if hasattr(module, name))
+
+    @property
+    def driver(self) -> str:
+        """The name of the driver's module."""
+        return type(self.connection).__module__.partition(".")[0]
 
     # The steps
 
@@ -142,6 +149,10 @@ class Sink:
             self.begin()
             self.lock()
             self.prepare()
+            self.create_others()
+            if self.ddl_commits:
+                self.connection.commit()
+                self.begin()
             if self.load.write_mode == "append" and (before := self._ledger()) is not None:
                 self.connection.rollback()
                 return before
@@ -155,6 +166,8 @@ class Sink:
         except TooManyRejectsError:
             self.connection.rollback()
             self.begin()
+            if not self.ddl_commits:
+                self.create_others()
             self._keep(result)
             self.connection.commit()
             raise
@@ -246,8 +259,8 @@ class Sink:
                 if value is None:
                     conditions.append(f"{self.quote(name)} IS NULL")
                 else:
-                    conditions.append(f"{self.quote(name)} = {self.cast(VALUE, name)}")
-                    values.append(self.bound(value))
+                    conditions.append(self.equals(name))
+                    values += [self.bound(value)] * conditions[-1].count(VALUE)
             self.execute(f"DELETE FROM {self.target} WHERE {' AND '.join(conditions)}", values)
 
     def insert(self, table: str, names: list[str], rows: Iterator[tuple[Any, ...]]) -> None:
@@ -266,7 +279,7 @@ class Sink:
     def create_stage(self) -> None:
         """Create a table of this connection alone, which is gone when it closes, however it ends."""
         columns = ", ".join(f"{self.quote(column.role)} {self.types[column.type]}" for column in self.stage_columns)
-        self.execute(f"CREATE TEMPORARY TABLE {STAGE} ({columns})")
+        self.execute(f"CREATE TEMPORARY TABLE {STAGE} ({columns}){self.table_options}")
 
     def merge_stage(self) -> None:
         """Delete the rows of every entity in the stage, and put the stage's rows in their place."""
@@ -298,52 +311,35 @@ class Sink:
 
     # Ledger and rejects
 
+    def create_others(self) -> None:
+        """Create the ledger and the table for rejects, where they are wanted and missing."""
+        if self.load.write_mode == "append":
+            self.create(self.qualified(LEDGER), _LEDGER_COLUMNS, if_missing=True)
+        if self.load.rejects_table:
+            self.create(self.qualified(self.load.rejects_table), _REJECT_COLUMNS, if_missing=True)
+
     def _ledger(self) -> tuple[int, int, int] | None:
-        ledger = self.qualified(LEDGER)
-        self.create(
-            ledger,
-            {
-                "load_id": "key",
-                "table_name": "text",
-                "source": "text",
-                "lines": "bigint",
-                "rows": "bigint",
-                "rejects": "bigint",
-                "loaded_at": "timestamp",
-            },
-            if_missing=True,
-        )
         names = ", ".join(map(self.quote, ("lines", "rows", "rejects")))
-        self.execute(f"SELECT {names} FROM {ledger} WHERE {self.quote('load_id')} = {VALUE}", [self.load.id])
+        self.execute(
+            f"SELECT {names} FROM {self.qualified(LEDGER)} WHERE {self.quote('load_id')} = {VALUE}", [self.load.id]
+        )
         row = self.cursor.fetchone()
-        return tuple(row) if row else None
+        return (row[0], row[1], row[2]) if row else None
 
     def _note(self, result: Result) -> None:
-        names = ("load_id", "table_name", "source", "lines", "rows", "rejects", "loaded_at")
-        values = (self.load.id, self.load.table, self.load.source, result.lines, result.rows, result.rejects)
-        columns = ", ".join(map(self.quote, names))
+        values = [self.load.id, self.load.table, self.load.source, result.lines, result.rows, result.rejects]
+        columns = ", ".join(map(self.quote, _LEDGER_COLUMNS))
         marks = ", ".join([VALUE] * len(values))
-        self.execute(
-            f"INSERT INTO {self.qualified(LEDGER)} ({columns}) VALUES ({marks}, CURRENT_TIMESTAMP)", list(values)
-        )
+        self.execute(f"INSERT INTO {self.qualified(LEDGER)} ({columns}) VALUES ({marks}, CURRENT_TIMESTAMP)", values)
 
     def _keep(self, result: Result) -> None:
         """Put the rejects into their table, in place of those of an earlier try."""
         if not self.load.rejects_table:
             return
         table = self.qualified(self.load.rejects_table)
-        types = {
-            "source": "text",
-            "object": "text",
-            "line": "bigint",
-            "byte_offset": "bigint",
-            "reason": "text",
-            "text": "text",
-        }
-        self.create(table, types, if_missing=True)
         self.execute(f"DELETE FROM {table} WHERE {self.quote('source')} = {VALUE}", [self.load.source])
         rows = ((self.load.source, *reject) for reject in result.rejected())
-        self.insert(table, [self.quote(name) for name in types], rows)
+        self.insert(table, [self.quote(name) for name in _REJECT_COLUMNS], rows)
 
     # Dialect
 
@@ -378,6 +374,10 @@ class Sink:
         """Turn an expression into the type of a column of the target, where the database does not by itself."""
         return value
 
+    def equals(self, column: str) -> str:
+        """Write that a column of the target equals a bound value, character for character."""
+        return f"{self.quote(column)} = {self.cast(VALUE, column)}"
+
     def bound(self, value: Any) -> Any:
         """Turn a value of ``extra_columns`` into what the driver takes."""
         return value
@@ -396,6 +396,23 @@ class Sink:
         return TableMismatchError(table=name, reason=reason)
 
 
+_LEDGER_COLUMNS = {
+    "load_id": "key",
+    "table_name": "text",
+    "source": "text",
+    "lines": "bigint",
+    "rows": "bigint",
+    "rejects": "bigint",
+    "loaded_at": "timestamp",
+}
+_REJECT_COLUMNS = {
+    "source": "text",
+    "object": "text",
+    "line": "bigint",
+    "byte_offset": "bigint",
+    "reason": "text",
+    "text": "text",
+}
 #: What the temporary table is called that a merge writes to first. No quoting: it is this package's own.
 STAGE = "personalize_stage"
 

@@ -23,6 +23,8 @@ class GenericSink(Sink):
     failed, and nothing but the database's own isolation keeps two loads of one table apart.
     """
 
+    ddl_commits = True
+
     def __init__(self, hook: Any, connection: Any, load: Load) -> None:
         if hook.supports_autocommit:
             hook.set_autocommit(connection, False)

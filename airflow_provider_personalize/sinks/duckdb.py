@@ -1,0 +1,103 @@
+"""DuckDB: batches go in as columns, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, ClassVar
+
+from airflow_provider_personalize.batch.rows import Batch, Column
+from airflow_provider_personalize.sinks.base import INSERT_ROWS, STAGE, VALUE, Sink, TableColumn
+
+_BATCH = "personalize_batch"
+
+
+class DuckDbSink(Sink):
+    """
+    Load into DuckDB.
+
+    What this cannot promise: DuckDB lets one process at a time at a file that is written to, so while a load runs, other
+    processes can neither read nor load; they get an error from DuckDB, and Airflow's retry its turn. A row whose unique
+    key another one of the same transaction has just left is refused by DuckDB, so a table with a primary key takes
+    ``append`` only.
+    """
+
+    types: ClassVar[Mapping[str, str]] = {**Sink.types, "double": "double"}
+
+    def open_cursor(self) -> Any:
+        """Use the connection itself: what DuckDB calls a cursor is another connection."""
+        return self.connection
+
+    def begin(self) -> None:
+        """Begin a transaction; by itself, DuckDB commits each statement."""
+        self.connection.begin()
+
+    def fold(self, name: str) -> str:
+        """Give the name in lower case: DuckDB's names differ by more than that."""
+        return name.lower()
+
+    def describe(self) -> Mapping[str, TableColumn] | None:
+        """Read the columns from the catalogue."""
+        self.execute(
+            "SELECT column_name, data_type, is_nullable OR column_default IS NOT NULL FROM duckdb_columns() "
+            f"WHERE database_name = current_database() AND lower(table_name) = lower({VALUE}) "
+            f"AND lower(schema_name) = lower(coalesce({VALUE}, current_schema())) ORDER BY column_index",
+            [self.load.table, self.load.schema],
+        )
+        return {name: TableColumn(kind, optional) for name, kind, optional in self.cursor.fetchall()} or None
+
+    def write(self, batches: Iterator[Batch]) -> None:
+        """Insert each batch column by column; to merge, aside first."""
+        if self.load.write_mode == "merge":
+            self.create_stage()
+            columns, batches = self.stage_columns, (batch.with_markers() for batch in batches)
+            self._insert_batches(STAGE, [column.role for column in columns], columns, batches, {})
+        else:
+            self.delete_old()
+            names = [column.name for column in self.load.columns]
+            self._insert_batches(self.target, names, self.load.columns, batches, self.load.extra)
+
+    def _insert_batches(
+        self,
+        table: str,
+        names: Sequence[str],
+        columns: Sequence[Column],
+        batches: Iterator[Batch],
+        constants: Mapping[str, Any],
+    ) -> None:
+        into = f"{table} ({', '.join(map(self.quote, [*names, *constants]))})"
+        for batch in batches:
+            if batch.items:
+                self._insert_columns(
+                    into,
+                    [(self.types[column.type], list(batch.column(column.role))) for column in columns],
+                    list(constants.values()),
+                )
+
+    def _insert_columns(self, into: str, columns: list[tuple[str, list[Any]]], constants: Sequence[Any] = ()) -> None:
+        """Insert columns, each with its type, and the same values in every row."""
+        marks = [VALUE] * len(constants)
+        try:
+            import numpy as np  # noqa: PLC0415 (optional)
+        except ImportError:
+            expressions = ", ".join([*(f"unnest({VALUE}::{kind}[])" for kind, _ in columns), *marks])
+            self.execute(f"INSERT INTO {into} SELECT {expressions}", [*(values for _, values in columns), *constants])
+            return
+        arrays = {}
+        for number, (kind, values) in enumerate(columns):
+            if kind == "double":
+                doubles = np.array(values, dtype=float)
+                arrays[f"c{number}"] = np.ma.masked_array(doubles, np.isnan(doubles))
+            else:
+                arrays[f"c{number}"] = np.array(values, dtype=object if kind == "text" else None)
+        self.connection.register(_BATCH, arrays)
+        expressions = ", ".join([*(f"c{number}::{kind}" for number, (kind, _) in enumerate(columns)), *marks])
+        self.execute(f"INSERT INTO {into} SELECT {expressions} FROM {_BATCH}", [*constants])
+        self.connection.unregister(_BATCH)
+
+    def insert(self, table: str, names: list[str], rows: Iterator[tuple[Any, ...]]) -> None:
+        """Insert rejects: all columns of a chunk at once, which DuckDB likes better than row by row."""
+        types = [self.types[kind] for kind in ("text", "text", "bigint", "bigint", "text", "text")]
+        while chunk := list(islice(rows, INSERT_ROWS)):
+            columns = [(kind, list(values)) for kind, values in zip(types, zip(*chunk, strict=True), strict=True)]
+            self._insert_columns(f"{table} ({', '.join(names)})", columns)

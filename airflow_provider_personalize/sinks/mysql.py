@@ -1,0 +1,166 @@
+"""MySQL and MariaDB: ``LOAD DATA LOCAL INFILE`` where the connection allows it, else inserts of many rows."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any, ClassVar
+
+from airflow_provider_personalize.exceptions import InvalidRequestError, PersonalizeError
+from airflow_provider_personalize.sinks.base import STAGE, VALUE, Load, Sink, TableColumn
+
+CONNECTOR = "mysql.connector"
+#: Seconds to wait for another load of the same table.
+LOCK_TIMEOUT = 24 * 60 * 60
+#: Rows in one file for LOAD DATA: some ten megabytes.
+FILE_ROWS = 200_000
+
+_TEXT_TYPE = re.compile("char|text")
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\x1a": "\\Z"})
+
+
+class MySqlSink(Sink):
+    """
+    Load into MySQL or MariaDB, through any of their drivers. The target has to be of a transactional engine.
+
+    What this cannot promise: CREATE TABLE commits by itself there, so a load that fails may leave a table behind that it
+    has created, empty.
+    """
+
+    placeholder = "%s"
+    quote_mark: ClassVar[str] = "`"
+    types: ClassVar[Mapping[str, str]] = {**Sink.types, "double": "double", "timestamp": "datetime(6)", "text": "text"}
+    # Any other collation takes some ids for the same that are not.
+    table_options: ClassVar[str] = " CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+    ddl_commits: ClassVar[bool] = True
+
+    def __init__(self, hook: Any, connection: Any, load: Load) -> None:
+        hook.set_autocommit(connection, False)
+        super().__init__(hook, connection, load)
+
+    def open_cursor(self) -> Any:
+        """Open a cursor that gives tuples, whatever the connection is set to."""
+        if self.driver == "MySQLdb":
+            from MySQLdb.cursors import Cursor  # noqa: PLC0415 (optional)
+
+            return self.connection.cursor(Cursor)
+        return self.connection.cursor(buffered=True) if self.driver == CONNECTOR else self.connection.cursor()
+
+    @property
+    def driver(self) -> str:
+        """The name of the driver's module: MySQL Connector's has two parts."""
+        driver = super().driver
+        return CONNECTOR if driver == "mysql" else driver
+
+    def with_placeholders(self, sql: str) -> str:
+        """Leave a ``%`` as it is for MySQL Connector, which knows no way to write one but that."""
+        return sql.replace(VALUE, "%s") if self.driver == CONNECTOR else super().with_placeholders(sql)
+
+    def quote(self, name: str) -> str:
+        """Quote an identifier, but for one that MySQL Connector would put a value into."""
+        if self.driver == CONNECTOR and "%s" in name:
+            raise InvalidRequestError(
+                f"Expected a name that MySQL Connector can write, got {name!r}, with %s in it. Use mysqlclient."
+            )
+        return super().quote(name)
+
+    def begin(self) -> None:
+        """Make a value that does not fit an error, whatever the server's mode, and text UTF-8."""
+        self.execute("SET NAMES utf8mb4")
+        self.execute("SET SESSION sql_mode = CONCAT_WS(',', NULLIF(@@sql_mode, ''), 'STRICT_ALL_TABLES')")
+
+    def lock(self) -> None:
+        """Take the named lock of the target until the connection ends."""
+        self.execute("SELECT database()")
+        schema = self.load.schema or self.cursor.fetchone()[0]
+        name = hashlib.sha256(f"airflow-provider-personalize {schema}.{self.load.table}".encode()).hexdigest()
+        self.execute(f"SELECT GET_LOCK({VALUE}, {LOCK_TIMEOUT})", [name])
+        if self.cursor.fetchone()[0] != 1:
+            raise PersonalizeError(
+                f"Another load of {self.load.table} has held its lock for {LOCK_TIMEOUT} s. Look for a load that hangs."
+            )
+
+    def describe(self) -> Mapping[str, TableColumn] | None:
+        """Read the columns from the information schema; refuse an engine without transactions."""
+        where = f"WHERE table_schema = coalesce({VALUE}, database()) AND table_name = {VALUE}"
+        names = [self.load.schema, self.load.table]
+        self.execute(
+            f"SELECT t.engine, e.transactions FROM information_schema.tables t "
+            f"LEFT JOIN information_schema.engines e ON e.engine = t.engine {where}",
+            names,
+        )
+        found = self.cursor.fetchone()
+        if found and found[0] and found[1] != "YES":
+            raise self.mismatch(
+                f"its engine {found[0]} has no transactions, so a load could not be all or nothing. Make it InnoDB: "
+                f"ALTER TABLE {self.target} ENGINE = InnoDB."
+            )
+        self.execute(
+            "SELECT column_name, column_type, is_nullable = 'YES' OR column_default IS NOT NULL OR extra <> '' "
+            f"FROM information_schema.columns {where} ORDER BY ordinal_position",
+            names,
+        )
+        return {_text(name): TableColumn(_text(kind), bool(optional)) for name, kind, optional in self.cursor.fetchall()} or None
+
+    def fold(self, name: str) -> str:
+        """Give the name in lower case: columns' names differ by more than that."""
+        return name.lower()
+
+    def create_stage(self) -> None:
+        """Index the entities, too: the server goes through the target and looks each one up."""
+        super().create_stage()
+        self.execute(f"CREATE INDEX entity ON {STAGE} ({self.quote('entity')}(191))")
+
+    def merge_stage(self) -> None:
+        """Delete by a join, which these servers do better than by IN."""
+        entity = self.load.column("entity")
+        assert entity is not None  # noqa: S101 (checked by the operator)
+        name, staged = f"{self.target}.{self.quote(entity.name)}", f"{STAGE}.{self.quote('entity')}"
+        self.execute(
+            f"DELETE {self.target} FROM {self.target} JOIN {STAGE} "
+            f"ON {name} = {staged} AND CAST({name} AS BINARY) = CAST({staged} AS BINARY)"
+        )
+        self.execute(f"SELECT 1 FROM {STAGE} WHERE {staged} IS NULL LIMIT 1")
+        if self.cursor.fetchall():
+            self.execute(f"DELETE FROM {self.target} WHERE {name} IS NULL")
+        self.insert_stage()
+
+    def insert(self, table: str, names: list[str], rows: Iterator[tuple[Any, ...]]) -> None:
+        """Write rows into a file for LOAD DATA where client and server allow that."""
+        if not getattr(self.hook, "local_infile", False):
+            super().insert(table, names, rows)
+            return
+        sql = self.with_placeholders(
+            f"LOAD DATA LOCAL INFILE {VALUE} INTO TABLE {table} CHARACTER SET utf8mb4 ({', '.join(names)})"
+        )
+        while chunk := list(islice(rows, FILE_ROWS)):
+            with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="", prefix="personalize-rows-") as file:
+                file.writelines("\t".join(map(_in_file, row)) + "\n" for row in chunk)
+                file.flush()
+                self.cursor.execute(sql, [file.name])
+            # With LOCAL, what would be an error is a warning, and the value is changed or the row left out.
+            self.execute("SHOW WARNINGS")
+            if warning := self.cursor.fetchone():
+                raise self.mismatch(f"the database refused them: {_text(warning[2])}")
+
+    def equals(self, column: str) -> str:
+        """Compare the bytes of texts, too: most collations take ``a``, ``A`` and ``a`` with a space for the same."""
+        name, kind = self.quote(column), self.existing[self.fold(column)].type.lower()
+        same = f"{name} = {VALUE}"
+        return f"({same} AND CAST({name} AS BINARY) = CAST({VALUE} AS BINARY))" if _TEXT_TYPE.search(kind) else same
+
+
+def _text(value: Any) -> str:
+    """Give what some drivers give as bytes."""
+    return value.decode() if isinstance(value, (bytes, bytearray)) else str(value)
+
+
+def _in_file(value: Any) -> str:
+    if value is None:
+        return "\\N"
+    if isinstance(value, bool):
+        return str(int(value))
+    return str(value).translate(_ESCAPES)
