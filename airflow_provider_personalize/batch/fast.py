@@ -15,7 +15,7 @@ from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any, overload
 
-from airflow_provider_personalize.batch.lines import BadLineError, check_ids
+from airflow_provider_personalize.batch.lines import BadLineError, check_ids, padded
 from airflow_provider_personalize.batch.rows import RELATED_ITEMS, USER_RECOMMENDATIONS, Batch, RowKind
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class FastDecoder:
         source = msgspec.defstruct(
             "Input",
             [
-                ("entity", str, msgspec.field(name=_ENTITY_KEYS[kind])),
+                ("entity", msgspec.Raw, msgspec.field(name=_ENTITY_KEYS[kind])),
                 ("itemList", list[str] | None, None),
                 ("filterValues", dict[str, str] | None, None),
             ],
@@ -120,78 +120,101 @@ class FastDecoder:
                 except ValueError:
                     left.append(index)
         try:
-            return self._columns(records, escaped=b"\\" in data), left
+            return (self._unescape if b"\\" in data else self._columns)(records), left
         except (ValueError, BadLineError):
             return everything
 
-    def _columns(self, records: list[Any], *, escaped: bool) -> Batch:
-        parts = [bytes(record.output.items) for record in records]
-        if any(part[0] != _BRACKET for part in parts):
-            raise BadLineError("expected lists")
-        parts = [part[1:-1] for part in parts]
-        items: Sequence[str]
-        if escaped:
-            lists = [self._texts(b"[%b]" % part) for part in parts]
-            counts = list(map(len, lists))
-            items = list(chain.from_iterable(lists))
-            entities = [record.input.entity for record in records]
-            check_ids([*items, *entities], "output")
-        else:
-            counts = [part.count(b'"') >> 1 for part in parts]
-            items = self._packed(b",".join(filter(None, parts)))
-            entities = [record.input.entity for record in records]
+    def _unescape(self, records: list[Any]) -> Batch:
+        """Decode lines of which some have escapes."""
+        entities = self._texts(b"[%b]" % b",".join(record.input.entity for record in records))
+        lists = [self._texts(record.output.items) for record in records]
+        items = list(chain.from_iterable(lists))
+        check_ids([*entities, *items], "line")
+        counts = list(map(len, lists))
+        return self._batch(entities, counts, items, [record.output.scores for record in records])
+
+    def _columns(self, records: list[Any]) -> Batch:
+        """Find the texts of lines without escapes."""
+        np = self._np
+        data, starts, sizes = self._joined([record.input.entity for record in records])
+        _expect(data[starts] == _QUOTE)
+        entities = PackedTexts(data, starts + 1, sizes - 2)
+
+        data, starts, sizes = self._joined([record.output.items for record in records])
+        _expect(data[starts] == _BRACKET)
+        quotes = np.flatnonzero(data == _QUOTE)
+        begins, ends = quotes[::2], quotes[1::2]
+        counts = np.diff(np.searchsorted(quotes, starts), append=len(quotes)) >> 1
+        filled = np.flatnonzero(counts)
+        firsts = (np.cumsum(counts) - counts)[filled]
+        # msgspec has made sure that it is JSON. So a list is of texts only if, and only if, nothing stands in front of
+        # its first text and behind its last, and a comma, with a space or not, between any two.
+        _expect(sizes[counts == 0] == 2)
+        _expect(begins[firsts] == starts[filled] + 1)
+        _expect(ends[firsts + counts[filled] - 1] == (starts + sizes)[filled] - 2)
+        gaps = begins[1:] - ends[:-1]
+        after = ends[:-1] + 1
+        alone = (data[after] == _COMMA) & ((gaps == 2) | (gaps == 3) & (data[after + 1] == _SPACE))
+        alone[firsts[1:] - 1] = True
+        _expect(alone)
+        items = PackedTexts(data, begins + 1, ends - begins - 1)
+        return self._batch(entities, counts.tolist(), items, [record.output.scores for record in records])
+
+    def _batch(self, entities: Sequence[str], counts: list[int], items: Sequence[str], scores: list[Any]) -> Batch:
         return Batch(
             entities=entities,
             counts=counts,
             first_ranks=[1] * len(counts),
             themes=[None] * len(counts),
             items=items,
-            scores=self._scores([bytes(record.output.scores) for record in records], counts),
+            scores=self._scores(scores, counts),
             relevances=[None] * len(items),
         )
 
-    def _packed(self, text: bytes) -> PackedTexts:
-        """Find the strings in ``"a","b", "c"``, which is known to be JSON and to have no escapes."""
-        np = self._np
-        data = np.frombuffer(text, dtype=np.uint8)
-        quotes = np.flatnonzero(data == _QUOTE)
-        begins, ends = quotes[::2], quotes[1::2]
-        if len(data):
-            gaps = begins[1:] - ends[:-1]
-            after = ends[:-1] + 1
-            wide = after[gaps != 2]
-            regular = (
-                len(quotes)
-                and quotes[0] == 0
-                and quotes[-1] == len(data) - 1
-                and (data[after] == _COMMA).all()
-                and (gaps <= 3).all()
-                and (data[wide + 1] == _SPACE).all()
-            )
-            if not regular:
-                raise BadLineError("expected texts and commas")
-        return PackedTexts(data, begins + 1, ends - begins - 1)
-
-    def _scores(self, parts: list[bytes], counts: list[int]) -> list[float | None]:
+    def _scores(self, parts: list[Any], counts: list[int]) -> list[float | None]:
         """Read the scores of lines with so many items each."""
-        inner = [part[1:-1] if part[0] == _BRACKET else b"" for part in parts]
-        if any(part[0] != _BRACKET and part != b"null" for part in parts):
-            raise BadLineError("expected lists")
-        given = [part.count(b",") + 1 if part else 0 for part in inner]
-        scores: list[float | None] = self._numbers(b"[%b]" % b",".join(filter(None, inner)))
+        np = self._np
+        data, starts, sizes = self._joined(parts)
+        listed = data[starts] == _BRACKET
+        if not listed.all():
+            texts = list(map(bytes, parts))
+            _expect(np.array([text == b"null" for text in texts]) | listed)
+            data, starts, sizes = self._joined([text if text != b"null" else b"[]" for text in texts])
+        commas = np.searchsorted(np.flatnonzero(data == _COMMA), starts)
+        given = (np.diff(commas, append=(data == _COMMA).sum()) + (sizes > 2)).tolist()
+        scores: list[float | None] = self._numbers(self._one_list(data, starts, sizes))
         if len(scores) != sum(given):
             raise BadLineError("expected numbers only")
         if given == counts:
             return scores
-        if any(number > count for number, count in zip(given, counts, strict=True)):
-            raise BadLineError("expected no more scores than items")
-        padded: list[float | None] = []
+        filled: list[float | None] = []
         start = 0
         for number, count in zip(given, counts, strict=True):
-            padded += scores[start : start + number]
-            padded += [None] * (count - number)
+            filled += padded(scores[start : start + number], count, "scores")
             start += number
-        return padded
+        return filled
+
+    def _one_list(self, data: Any, starts: Any, sizes: Any) -> Any:
+        """Make one list of many that stand side by side: a comma for each bracket at an end, a space for any other."""
+        ends = (starts + sizes)[sizes > 2] - 1
+        if not len(ends):
+            return b"[]"
+        text = data.copy()
+        text[starts] = text[starts + sizes - 1] = _SPACE
+        text[ends] = _COMMA
+        text[0], text[ends[-1]] = b"[]"
+        return text
+
+    def _joined(self, parts: list[Any]) -> tuple[Any, Any, Any]:
+        """Give all parts in one array, and the place and size of each."""
+        np = self._np
+        sizes = np.fromiter(map(len, parts), dtype=np.int64, count=len(parts))
+        return np.frombuffer(b"".join(parts), dtype=np.uint8), np.cumsum(sizes) - sizes, sizes
+
+
+def _expect(conditions: Any) -> None:
+    if not conditions.all():
+        raise BadLineError("expected a regular line")
 
 
 @lru_cache

@@ -78,26 +78,21 @@ class RowEncoder:
 
     def _prefixes(self, batch: Batch) -> list[bytes]:
         """Give what begins each row of each line: what all rows share, and what those of the line share."""
-        head = self._head
-        if "entity" in self._roles:
-            lines = [head + field(None if entity is None else entity.encode()) for entity in batch.entities]
-        else:
-            lines = [head] * len(batch.entities)
-        if "theme" in self._roles:
-            return [
-                line + field(None if theme is None else theme.encode())
-                for line, theme in zip(lines, batch.themes, strict=True)
-            ]
+        lines = [self._head] * len(batch.counts)
+        for role, texts in (("entity", batch.entities), ("theme", batch.themes)):
+            if role in self._roles:
+                fields = (field(None if text is None else text.encode()) for text in texts)
+                lines = [line + text for line, text in zip(lines, fields, strict=True)]
         return lines
-
-    def _doubles(self, batch: Batch) -> list[tuple[str, Sequence[float | None]]]:
-        given = {"score": batch.scores, "relevance": batch.relevances}
-        return [(FIXED[self._roles[role]], values) for role, values in given.items() if role in self._roles]
 
     def _one_by_one(self, batch: Batch) -> bytes:
         parts: list[bytes] = []
         rank = struct.Struct(f">i{FIXED[self._roles['rank']]}") if "rank" in self._roles else None
-        doubles = [(struct.Struct(f">i{code}"), values) for code, values in self._doubles(batch)]
+        doubles = [
+            (struct.Struct(f">i{FIXED[self._roles[role]]}"), values)
+            for role, values in (("score", batch.scores), ("relevance", batch.relevances))
+            if role in self._roles
+        ]
         row = 0
         for prefix, count, first in zip(self._prefixes(batch), batch.counts, batch.first_ranks, strict=True):
             for number in range(first, first + count):
@@ -114,73 +109,97 @@ class RowEncoder:
 
     def _at_once(self, batch: Batch) -> memoryview:
         np = self._np
-        rows = len(batch.items)
         counts = np.array(batch.counts)
+        # What the rows of a line share is written once for each line, then copied to each row.
+        shared = _Layout(np, len(counts), self._head)
+        if "entity" in self._roles:
+            shared.text(batch.entities)
+        if "theme" in self._roles:
+            shared.text(batch.themes)
+        prefix, starts, sizes = shared.build()
+
         line = np.repeat(np.arange(len(counts)), counts)
-        prefixes, prefix_sizes = _joined(np, self._prefixes(batch))
-        prefix_starts = (np.cumsum(prefix_sizes) - prefix_sizes)[line]
-        prefix_sizes = prefix_sizes[line]
-        items, item_starts, item_sizes = _encoded(np, batch.items)
-
-        # Between prefix and item: fields of a fixed size, but for NULLs, so one layout for each pattern of NULLs.
-        doubles = [(code, _numbers(np, values)) for code, values in self._doubles(batch)]
-        pattern = np.zeros(rows, dtype=np.int8)
-        for bit, (_, values) in enumerate(doubles):
-            pattern |= np.isnan(values).astype(np.int8) << bit
-        layouts = [self._layout(doubles, number) for number in range(1 << len(doubles))]
-        fixed_sizes = np.array([layout.itemsize for layout in layouts])[pattern]
-
-        sizes = prefix_sizes + fixed_sizes + item_sizes
-        starts = np.cumsum(sizes) - sizes
-        out = np.empty(int(sizes.sum()), dtype=np.uint8)
-        _place(np, out, starts, prefixes, prefix_starts, prefix_sizes)
-        _place(np, out, starts + prefix_sizes + fixed_sizes, items, item_starts, item_sizes)
-        ranks = np.arange(rows) - (np.cumsum(counts) - counts - np.array(batch.first_ranks))[line]
-        for number, layout in enumerate(layouts):
-            chosen = np.flatnonzero(pattern == number)
-            if not len(chosen):
-                continue
-            block = np.empty(len(chosen), dtype=layout)
-            if "rank" in self._roles:
-                block["rank_size"] = layout["rank"].itemsize
-                block["rank"] = ranks[chosen]
-            for bit, (_, values) in enumerate(doubles):
-                if number >> bit & 1:
-                    block[f"size{bit}"] = -1
-                else:
-                    block[f"size{bit}"] = layout[f"value{bit}"].itemsize
-                    block[f"value{bit}"] = values[chosen]
-            block["item_size"] = item_sizes[chosen]
-            target = _window(np, out, layout.itemsize)
-            target[(starts + prefix_sizes)[chosen]] = block.view(target.dtype)
-        return memoryview(out)
-
-    def _layout(self, doubles: list[tuple[str, Any]], pattern: int) -> np.dtype[Any]:
-        fields = []
+        rows = _Layout(np, len(batch.items))
+        rows.piece(prefix, starts[line], sizes[line])
         if "rank" in self._roles:
-            fields += [("rank_size", ">i4"), ("rank", ">" + FIXED[self._roles["rank"]])]
-        for bit, (code, _) in enumerate(doubles):
-            fields.append((f"size{bit}", ">i4"))
-            if not pattern >> bit & 1:
-                fields.append((f"value{bit}", ">" + code))
-        return self._np.dtype([*fields, ("item_size", ">i4")])
+            before = np.cumsum(counts) - counts - np.array(batch.first_ranks)
+            rows.number(self._roles["rank"], np.arange(len(batch.items)) - before[line])
+        for role, values in (("score", batch.scores), ("relevance", batch.relevances)):
+            if role in self._roles:
+                rows.number(self._roles[role], _doubles(np, values), nullable=True)
+        rows.text(batch.items)
+        return memoryview(rows.build()[0])
 
 
-def _joined(np: Any, parts: list[bytes]) -> tuple[Any, Any]:
-    """Give all parts in one array, and the size of each."""
-    sizes = np.fromiter(map(len, parts), dtype=np.int64, count=len(parts))
-    return np.frombuffer(b"".join(parts), dtype=np.uint8), sizes
+class _Layout:
+    """
+    Many rows in one array of bytes, made of parts: numbers, which have a fixed size, and pieces, which have any.
+
+    :param np: The module numpy.
+    :param count: How many rows there are.
+    :param head: What begins each row.
+    """
+
+    def __init__(self, np: Any, count: int, head: bytes = b"") -> None:
+        self._np = np
+        self._count = count
+        self._fixed: list[tuple[str, Any]] = [(f"V{len(head)}", head)] if head else []
+        self._pieces: list[tuple[Any, Any, Any]] = []
+
+    def number(self, kind: str, values: Any, *, nullable: bool = False) -> None:
+        """Add a field of a type in :data:`FIXED`; NaN is NULL where that may be."""
+        np = self._np
+        code = f">{FIXED[kind]}"
+        size = np.dtype(code).itemsize
+        nulls = np.isnan(values) if nullable else np.False_
+        if not nulls.any():
+            self._fixed += [(">i4", size), (code, values)]
+            return
+        self._fixed.append((">i4", np.where(nulls, -1, size)))
+        data = values.astype(code).view(np.uint8)
+        self.piece(data, np.arange(self._count) * size, np.where(nulls, 0, size))
+
+    def text(self, texts: Sequence[str | None]) -> None:
+        """Add a field of text; None is NULL."""
+        np = self._np
+        if isinstance(texts, PackedTexts):
+            self._fixed.append((">i4", texts.sizes))
+            self.piece(texts.data, texts.starts, texts.sizes)
+            return
+        encoded = [b"" if text is None else text.encode() for text in texts]
+        sizes = np.fromiter(map(len, encoded), dtype=np.int64, count=self._count)
+        nulls = np.fromiter((text is None for text in texts), dtype=bool, count=self._count)
+        self._fixed.append((">i4", np.where(nulls, -1, sizes)))
+        self.piece(np.frombuffer(b"".join(encoded), dtype=np.uint8), np.cumsum(sizes) - sizes, sizes)
+
+    def piece(self, data: Any, starts: Any, sizes: Any) -> None:
+        """Add bytes from an array, for each row its own."""
+        np = self._np
+        if self._fixed:
+            block = np.empty(self._count, dtype=[(f"f{n}", code) for n, (code, _) in enumerate(self._fixed)])
+            for number, (_, values) in enumerate(self._fixed):
+                block[f"f{number}"] = values
+            size = block.itemsize
+            self._pieces.append((block.view(np.uint8), np.arange(self._count) * size, np.full(self._count, size)))
+            self._fixed = []
+        self._pieces.append((data, starts, sizes))
+
+    def build(self) -> tuple[Any, Any, Any]:
+        """Write all rows, and give them in one array with the place and size of each."""
+        np = self._np
+        if self._fixed:
+            self.piece(np.empty(0, np.uint8), np.zeros(self._count, np.int64), np.zeros(self._count, np.int64))
+        row_sizes = sum(sizes for _, _, sizes in self._pieces)
+        row_starts = np.cumsum(row_sizes) - row_sizes
+        out = np.empty(int(row_sizes.sum()), dtype=np.uint8)
+        place = row_starts
+        for data, starts, sizes in self._pieces:
+            _place(np, out, place, data, starts, sizes)
+            place = place + sizes
+        return out, row_starts, row_sizes
 
 
-def _encoded(np: Any, texts: Sequence[str]) -> tuple[Any, Any, Any]:
-    """Give all texts in UTF-8 in one array, and the place and size of each."""
-    if isinstance(texts, PackedTexts):
-        return texts.data, texts.starts, texts.sizes
-    data, sizes = _joined(np, [text.encode() for text in texts])
-    return data, np.cumsum(sizes) - sizes, sizes
-
-
-def _numbers(np: Any, values: Sequence[float | None]) -> Any:
+def _doubles(np: Any, values: Sequence[float | None]) -> Any:
     """Give numbers as an array, NaN for None."""
     try:
         return np.frombuffer(struct.pack(f"{len(values)}d", *values))
