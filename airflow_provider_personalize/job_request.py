@@ -19,7 +19,7 @@ def build_request(
     role_arn: str,
     input_uri: str,
     output_uri: str,
-    num_results: int | None = None,
+    num_results: int | str | None = None,
     filter_arn: str | None = None,
     input_kms_key_arn: str | None = None,
     output_kms_key_arn: str | None = None,
@@ -52,7 +52,7 @@ def build_request(
         "roleArn": role_arn,
         **_given(
             filterArn=filter_arn,
-            numResults=num_results,
+            numResults=_whole_number(num_results),
             batchInferenceJobConfig=_typed_config(batch_inference_job_config),
             batchInferenceJobMode=batch_inference_job_mode,
             themeGenerationConfig=dict(theme_generation_config) if theme_generation_config else None,
@@ -61,6 +61,18 @@ def build_request(
     if tags:
         request["tags"] = [{"tagKey": str(key), "tagValue": str(value)} for key, value in tags.items()]
     return request
+
+
+def _whole_number(value: int | str | None) -> int | str | None:
+    """Give what a template has rendered as text as the number that it is."""
+    if not isinstance(value, str) or not value.strip():
+        return value
+    try:
+        return int(value)
+    except ValueError as error:
+        raise InvalidRequestError(
+            f"num_results: expected a whole number, as the API's numResults is, got {value!r}."
+        ) from error
 
 
 def _given(**fields: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from airflow_provider_personalize.batch.expressions import item_attributes_problem
 from airflow_provider_personalize.batch.recipes import (
     LINE_KEYS,
-    MAX_FILE_BYTES,
+    MAX_BYTES,
     MAX_FILES,
     MAX_ID_LENGTH,
     MAX_LINES,
@@ -42,6 +42,7 @@ _GOOD_VALUE: Mapping[str, bytes] = {
     "itemId": _GOOD_ID,
     "itemList": rb"\[(?:%b, ?)*+%b\]" % (_GOOD_ID, _GOOD_ID),
 }
+_KNOWN_KEYS = Keys().union(*LINE_KEYS)
 _GOOD_FILTER_VALUE = rb'"(?:\\"[^"\\\x00-\x1f]*+\\",)*+\\"[^"\\\x00-\x1f]*+\\""'
 _FILTER_VALUE = re.compile(r'(?:"[^"\\]*",\s*)*"[^"\\]*"')
 
@@ -90,7 +91,7 @@ class InputCheck:
         self.count = 0
         #: How many lines were checked.
         self.lines = 0
-        self._choices = recipe.lines if recipe else (*LINE_KEYS, Keys())
+        self._choices = (recipe.lines if recipe else ()) or (*LINE_KEYS, Keys())
         self._good = re.compile(rb"(?:%b)*+" % b"|".join(self._good_lines()))
 
     def add(self, location: str, reason: str) -> None:
@@ -110,7 +111,8 @@ class InputCheck:
         shown = "\n".join(f"  {problem}" for problem in self.problems)
         more = f"\n  … and {self.count - len(self.problems):,} more" if self.count > len(self.problems) else ""
         raise InvalidRequestError(
-            f"Found {self.count:,} problems in the job's request and input; nothing was submitted:\n{shown}{more}",
+            f"Found {self.count:,} problem{'s' if self.count > 1 else ''} in the job's request and input; nothing was "
+            f"submitted:\n{shown}{more}",
             problems=list(self.problems),
             count=self.count,
         )
@@ -124,26 +126,25 @@ class InputCheck:
         """
         prefix = parse_s3_uri(input_uri, parameter="input_uri", max_length=None)
         folder = prefix.key if prefix.key.endswith("/") or not prefix.key else f"{prefix.key}/"
-        files = 0
+        files = total = 0
         for key, size in objects:
-            if key.endswith("/") and not size:
-                continue  # A folder, as the S3 console makes one.
+            if not size:
+                continue  # A folder, as the S3 console makes one, or a marker, as Spark's _SUCCESS: no lines to miss.
             files += 1
+            total += size
             location = f"s3://{prefix.bucket}/{key}"
             if key != prefix.key and not key.startswith(folder):
                 self.add(
                     location,
                     f"expected every object to lie in {input_uri}/, got a neighbour's, since a path is a prefix: end "
-                    "input_uri in '/'.",
+                    "input_uri in '/' if it is a folder, or keep the neighbour elsewhere.",
                 )
-            if size > MAX_FILE_BYTES:
-                self.add(location, f"expected at most {MAX_FILE_BYTES:,} bytes, got {size:,}; split the file.")
-            elif not size:
-                self.add(location, "expected at least one line, got an empty object; delete it.")
         if not files:
             self.add(input_uri, "expected the job's input there, got nothing; check the path, or run its task first.")
-        elif files > MAX_FILES:
+        if files > MAX_FILES:
             self.add(input_uri, f"expected at most {MAX_FILES:,} files, got {files:,}; put more lines into each.")
+        if total > MAX_BYTES:
+            self.add(input_uri, f"expected at most {MAX_BYTES:,} bytes in all, got {total:,}; make several jobs of it.")
 
     def check_lines(self, uri: str, chunks: Iterable[bytes], *, whole: bool = True) -> None:
         """
@@ -244,10 +245,12 @@ class InputCheck:
             return f"expected JSON in UTF-8, got {raw[:100]!r} ({error}); write one object to a line, without a BOM."
         if not isinstance(line, dict):
             return f"expected a JSON object, got {raw[:100]!r}."
-        keys = Keys(line) - {"filterValues"}
+        # What no recipe knows is the service's to judge; what another recipe knows tells of a mistake.
+        given = Keys(line) - {"filterValues"}
+        keys = given & _KNOWN_KEYS or given
         if keys not in self._choices:
             needed = f" for {self.recipe.name}" if self.recipe else ""
-            return f"expected {describe_keys(self._choices)}{needed}, got {describe_keys((keys,))}."
+            return f"expected {describe_keys(self._choices)}{needed}, got {describe_keys((given,))}."
         for key in sorted(keys):
             if reason := _value_problem(key, line[key]):
                 return f"{key}: {reason}"

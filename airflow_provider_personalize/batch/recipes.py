@@ -14,8 +14,10 @@ from airflow_provider_personalize.resources import BATCH_INFERENCE_JOB, BATCH_SE
 
 #: The most input files of one job.
 MAX_FILES = 1_000
-#: The most bytes of one input file. The quota reads "1 GB"; the smaller meaning of that is safe in both.
-MAX_FILE_BYTES = 1_000_000_000
+#: The most bytes of a job's input, all files together. The quota reads "1 GB"; the smaller meaning of that is safe.
+MAX_BYTES = 1_000_000_000
+#: The most bytes of one input file, which follows.
+MAX_FILE_BYTES = MAX_BYTES
 #: The most lines of one input file of an inference job.
 MAX_LINES = 50_000_000
 #: The most lines of one input file for Item-Affinity.

@@ -80,6 +80,19 @@ class PersonalizeHook(AwsBaseHook):
         """The client to look at jobs with: whoever waits comes again anyway, so it neither insists nor hangs."""
         return self.client_with(connect_timeout=10, read_timeout=30, retries={"total_max_attempts": 2})
 
+    def s3_client(self, **defaults: Any) -> Any:
+        """
+        Build an S3 client over the same connection.
+
+        :param defaults: botocore options that hold where the user and the connection say nothing.
+        """
+        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+        config = Config(**defaults).merge(self.config)
+        return S3Hook(
+            aws_conn_id=self.aws_conn_id, region_name=self._region_name, verify=self._verify, config=config
+        ).get_conn()
+
     def _call(self, operation: str, *, client: Any = None, **request: Any) -> dict[str, Any]:
         try:
             response: dict[str, Any] = getattr(client or self.conn, xform_name(operation))(**request)
@@ -198,6 +211,24 @@ class PersonalizeHook(AwsBaseHook):
                 continue
             self.log.info("Found the %s %s (%s), %s: using it.", kind.words, found.name, arn, found.status)
             return found
+
+    def has_job(self, kind: JobKind, request: Mapping[str, Any]) -> bool:
+        """
+        Tell whether a job of that name, or of the next suffix where that one has failed, is there to be used again.
+
+        :param kind: The kind of job.
+        :param request: The whole request, ``jobName`` included.
+        """
+        attempt = 1
+        while True:
+            name = naming.suffixed_job_name(request["jobName"], attempt)
+            try:
+                seen = self.get_job_status(naming.job_arn(kind, name, beside=request[kind.parent_key]))
+            except (PersonalizeError, *AWS_ERRORS):
+                return False
+            if seen.state is not JobState.FAILED:
+                return True
+            attempt += 1
 
     def _try_create(self, kind: JobKind, request: Mapping[str, Any]) -> tuple[str | None, bool]:
         """

@@ -17,6 +17,7 @@ from airflow_provider_personalize.links.personalize import persist_job_links
 from airflow_provider_personalize.mixins import JobWaiterMixin
 from airflow_provider_personalize.naming import check_job_name, derive_job_name, parse_arn
 from airflow_provider_personalize.resources import JobState, JobStatus
+from airflow_provider_personalize.transfers.input_objects import VALIDATE_INPUT, check_job
 from airflow_provider_personalize.triggers.personalize import job_arn_from_event, until_trigger
 from airflow_provider_personalize.waiting import (
     DEFAULT_POLL_INTERVAL,
@@ -55,6 +56,10 @@ class PersonalizeCreateJobOperator(JobWaiterMixin, AwsBaseOperator[PersonalizeHo
     :param tags: Tags for the job: ``{key: value}``, at most 200.
     :param if_job_exists: What to do when the job's name is taken: ``reuse`` the job if it was made from the same
         request (a failed one gives way to the next suffix), ``fail``, or make a ``new`` one under the next free suffix.
+    :param validate_input: What to check before a job is created: ``sample``: the request, the input's objects and the
+        beginnings of its first files, against the recipe and the filter, in a second or so; ``whole``: every line;
+        ``off``: nothing. All that is wrong is one error, and nothing is created. What cannot be read, for want of a
+        permission, is said in the log and left to the service. A job that is there already is not checked again.
     :param wait_for_completion: Whether to wait until the job is ACTIVE.
     :param deferrable: Whether to wait in the triggerer, without holding a worker. As in the Amazon provider, it implies
         ``wait_for_completion``.
@@ -71,12 +76,14 @@ class PersonalizeCreateJobOperator(JobWaiterMixin, AwsBaseOperator[PersonalizeHo
         "input_kms_key_arn",
         "input_uri",
         "job_name",
+        "num_results",
         "output_kms_key_arn",
         "output_uri",
         "role_arn",
         "solution_arn",
         "solution_version_arn",
         "tags",
+        "validate_input",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"tags": "json"}
 
@@ -89,12 +96,13 @@ class PersonalizeCreateJobOperator(JobWaiterMixin, AwsBaseOperator[PersonalizeHo
         solution_version_arn: str | None = None,
         solution_arn: str | None = None,
         job_name: str | None = None,
-        num_results: int | None = None,
+        num_results: int | str | None = None,
         filter_arn: str | None = None,
         input_kms_key_arn: str | None = None,
         output_kms_key_arn: str | None = None,
         tags: dict[str, str] | None = None,
         if_job_exists: str = "reuse",
+        validate_input: str = "sample",
         wait_for_completion: bool = False,
         deferrable: bool | None = None,
         poll_interval: float = DEFAULT_POLL_INTERVAL,
@@ -115,6 +123,7 @@ class PersonalizeCreateJobOperator(JobWaiterMixin, AwsBaseOperator[PersonalizeHo
         self.output_kms_key_arn = output_kms_key_arn
         self.tags = tags
         self.if_job_exists = if_job_exists
+        self.validate_input = validate_input
         self.wait_for_completion = wait_for_completion
         self.deferrable = self._deferrable_or_default(deferrable)
         self.poll_interval = poll_interval
@@ -139,12 +148,14 @@ class PersonalizeCreateJobOperator(JobWaiterMixin, AwsBaseOperator[PersonalizeHo
         self._check_arguments()
         version_arn = self.solution_version_arn or self.hook.newest_active_version(str(self.solution_arn))
         request = build_request(solution_version_arn=version_arn, **self._request_arguments())
-        name = self.job_name or self._derived_name(context, request)
+        request = {"jobName": check_job_name(self.job_name or self._derived_name(context, request)), **request}
+        if not tried:
+            self._check_input(request)
         while True:
             try:
                 job = self.hook.create_job(
                     self.job_kind,
-                    {"jobName": check_job_name(name), **request},
+                    request,
                     if_job_exists=self.if_job_exists,
                     same_solution=not self.solution_version_arn,
                 )
@@ -206,8 +217,20 @@ class PersonalizeCreateJobOperator(JobWaiterMixin, AwsBaseOperator[PersonalizeHo
             )
         if self.if_job_exists not in {"reuse", "fail", "new"}:
             raise InvalidRequestError(f"if_job_exists: expected 'reuse', 'fail' or 'new', got {self.if_job_exists!r}.")
+        if self.validate_input not in VALIDATE_INPUT:
+            raise InvalidRequestError(
+                f"validate_input: expected one of {', '.join(VALIDATE_INPUT)}, got {self.validate_input!r}."
+            )
         if self.solution_arn:
             parse_arn(self.solution_arn, resource_type="solution", parameter="solution_arn")
+
+    def _check_input(self, request: dict[str, Any]) -> None:
+        if self.validate_input == "off":
+            return
+        # A retry that has its job needs no input any more, and the input may be gone.
+        if self.if_job_exists == "reuse" and self.hook.has_job(self.job_kind, request):
+            return
+        check_job(self.hook, self.job_kind, request, whole=self.validate_input == "whole")
 
     def _request_arguments(self) -> dict[str, Any]:
         """Give the arguments of :func:`~airflow_provider_personalize.job_request.build_request` but the version."""

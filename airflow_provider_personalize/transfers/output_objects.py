@@ -36,7 +36,7 @@ SUFFIXES = (".out", ".out.gz")
 @dataclass(frozen=True)
 class OutputObject:
     """
-    One object of output.
+    One object of S3, or one file.
 
     :param uri: Its URI, ``s3://…`` or ``file://…``.
     :param size: Its size in bytes.
@@ -69,7 +69,7 @@ def objects_of_job(client: Any, description: dict[str, Any]) -> list[OutputObjec
         description["jobOutput"]["s3DataDestination"]["path"], parameter="the job's output", max_length=None
     )
     folder = f"{target.key.rstrip('/')}/" if target.key.strip("/") else ""
-    inputs = [item for item in _list(client, source) if not item.uri.endswith("/")]
+    inputs = [item for item in list_objects(client, source) if not item.uri.endswith("/")]
     if target.bucket == source.bucket and folder.startswith(source.key) and folder != source.key:
         # A job may have been made with its output under its input.
         inputs = [item for item in inputs if not item.uri.startswith(f"s3://{target.bucket}/{folder}")]
@@ -79,7 +79,7 @@ def objects_of_job(client: Any, description: dict[str, Any]) -> list[OutputObjec
             reason="The job's input objects tell which output is its own, and none is left. Put them back, or give the "
             f"loader output_uri, as 's3://{target.bucket}/{folder}', if all the .out objects there are wanted.",
         )
-    found = {item.uri: item for item in _list(client, S3Uri(target.bucket, folder))}
+    found = {item.uri: item for item in list_objects(client, S3Uri(target.bucket, folder))}
     expected: dict[str, str] = {}
     objects = []
     for item in inputs:
@@ -115,7 +115,7 @@ def objects_at(client: Callable[[], Any], uri: str) -> list[OutputObject]:
     elif uri.startswith("s3://"):
         s3 = client()
         place = parse_s3_uri(uri, parameter="output_uri", max_length=None)
-        found = [item for item in _list(s3, place) if uri.endswith("/") or item.uri == uri]
+        found = [item for item in list_objects(s3, place) if uri.endswith("/") or item.uri == uri]
     else:
         raise InvalidRequestError(
             f"output_uri: expected 's3://bucket/folder/', 's3://bucket/key' or 'file:///path', got {uri!r}."
@@ -139,14 +139,20 @@ def _path(uri: str) -> Path:
     return Path(url2pathname(urlsplit(uri.replace("#", "%23").replace("?", "%3F")).path))
 
 
-def _list(client: Any, place: S3Uri) -> list[OutputObject]:
+def list_objects(client: Any, place: S3Uri) -> Iterator[OutputObject]:
+    """
+    Give the objects whose keys begin with that of a URI, page by page.
+
+    :param client: An S3 client.
+    :param place: The URI.
+    :raises MissingOutputError: if there is no such bucket.
+    :raises ServiceError: if S3 refuses to tell.
+    """
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=place.bucket, Prefix=place.key)
     try:
-        return [
-            OutputObject(f"s3://{place.bucket}/{item['Key']}", item["Size"], item["ETag"])
-            for page in pages
-            for item in page.get("Contents", ())
-        ]
+        for page in pages:
+            for item in page.get("Contents", ()):
+                yield OutputObject(f"s3://{place.bucket}/{item['Key']}", item["Size"], item["ETag"])
     except ClientError as error:
         raise _s3_error("ListObjectsV2", place, error) from error
 

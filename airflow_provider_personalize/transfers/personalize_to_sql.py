@@ -143,14 +143,7 @@ class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
             )
 
     def _s3_client(self) -> Any:
-        from airflow.providers.amazon.aws.hooks.s3 import S3Hook  # noqa: PLC0415 (a DAG file need not pay for it)
-
-        return S3Hook(
-            aws_conn_id=self.aws_conn_id,
-            region_name=self.region_name,
-            verify=self.verify,
-            config=self.hook.config,
-        ).get_conn()
+        return self.hook.s3_client()
 
     def _output(self) -> tuple[RowKind | None, list[OutputObject]]:
         if self.output_uri:

@@ -31,6 +31,7 @@ def problems(data: bytes, recipe=USER, size: int = 7, whole: bool = True, **kwar
         ("aws-user-personalization", '{"userId": "4638"}'),
         ("aws-user-personalization-v2", '{"userId":"x \\u00e9 \\" \\\\ é"}'),
         ("aws-hrnn", '  { "userId" :\t"日本" } '),
+        ("aws-user-personalization", '{"userId": "4638", "note": "what no recipe knows"}'),
         ("aws-popularity-count", "{}"),
         ("aws-popularity-count", '{"itemId": "105"}'),
         ("aws-personalized-ranking", '{"userId": "891", "itemList": ["27", "886", "101"]}'),
@@ -56,6 +57,7 @@ def test_lines_of_each_recipe(recipe, line):
         ('{"itemId": "a"}', "expected userId for aws-user-personalization, got itemId."),
         ('{"userid": "a"}', "expected userId for aws-user-personalization, got userid."),
         ('{"userId": "a", "itemList": ["b"]}', "got userId with itemList."),
+        ('{"user_id": "a", "filterValues": {}}', "got user_id."),
         ("{}", "got nothing."),
         ('{"userId": 4638}', 'userId: expected an id as text, as "123", got 4638.'),
         ('{"userId": null}', "got null."),
@@ -155,11 +157,13 @@ def test_which_objects_a_job_would_read():
     assert objects("s3://b/", ("users.json", 1_000_000_000)) == []
     (problem,) = objects("s3://b/in", ("in/users.json", 10), ("in_test/users.json", 10))
     assert problem.startswith("s3://b/in_test/users.json: ")
-    assert problem.endswith("end input_uri in '/'.")
+    assert "end input_uri in '/'" in problem
     assert "got nothing" in objects("s3://b/in/")[0]
     assert "got nothing" in objects("s3://b/in/", ("in/", 0))[0]
     assert "got 1,000,000,001" in objects("s3://b/in/", ("in/a", 1_000_000_001))[0]
-    assert "s3://b/in/a: expected at least one line" in objects("s3://b/in/", ("in/a", 0))[0]
+    assert "bytes in all, got 1,000,000,002" in objects("s3://b/in/", *((f"in/{i}", 500_000_001) for i in range(2)))[0]
+    assert "got nothing" in objects("s3://b/in/", ("in/a", 0))[0]
+    assert objects("s3://b/in/", ("in/_SUCCESS", 0), ("in/part-00000.json", 10)) == []
     assert objects("s3://b/in/", *((f"in/{i}", 1) for i in range(1000))) == []
     assert "1,000 files, got 1,001" in objects("s3://b/in/", *((f"in/{i}", 1) for i in range(1001)))[0]
 

@@ -1,0 +1,102 @@
+"""What a job is asked for and would read, checked before it is paid for: the side that calls AWS."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+from airflow_provider_personalize.batch.expressions import filter_placeholders
+from airflow_provider_personalize.batch.input import InputCheck
+from airflow_provider_personalize.batch.recipes import MAX_FILES, find_recipe
+from airflow_provider_personalize.exceptions import MissingOutputError
+from airflow_provider_personalize.hooks.errors import describe_error
+from airflow_provider_personalize.hooks.personalize import PersonalizeHook
+from airflow_provider_personalize.naming import parse_s3_uri
+from airflow_provider_personalize.resources import JobKind
+from airflow_provider_personalize.transfers.output_objects import OutputObject, list_objects, read_objects
+
+#: How much of the input is looked at: nothing, the beginnings of the first files, or every line.
+VALIDATE_INPUT = ("off", "sample", "whole")
+#: What a sample is: so many files, so many bytes of each, and no more of the list of files than tells too many.
+SAMPLE_FILES, SAMPLE_BYTES, SAMPLE_LISTED = 5, 256 << 10, 10 * MAX_FILES
+
+#: How a sample's client waits: the answer is worth seconds, not minutes.
+HASTY = {"connect_timeout": 5, "read_timeout": 10, "retries": {"total_max_attempts": 2}}
+
+
+def check_job(hook: PersonalizeHook, kind: JobKind, request: Mapping[str, Any], *, whole: bool) -> None:
+    """
+    Check a create request, and the input that it names, against the recipe of its solution version.
+
+    Whatever cannot be read (for want of a permission, say) is said in the log and left to the service: a check must
+    not keep a job from being made that would do well.
+
+    :param hook: The connection.
+    :param kind: The kind of job.
+    :param request: The create request.
+    :param whole: Whether to read all of the input, as a stream, or a sample of it.
+    :raises InvalidRequestError: with all that is wrong.
+    """
+    log, started = hook.log, time.monotonic()
+    recipe_arn, placeholders = "", frozenset[str]()
+    with _unless_out_of_reach(log, "recipe"):
+        version = hook.polling_client.describe_solution_version(solutionVersionArn=request["solutionVersionArn"])
+        recipe_arn = version["solutionVersion"].get("recipeArn", "")
+    if request.get("filterArn"):
+        with _unless_out_of_reach(log, "filter"):
+            found = hook.polling_client.describe_filter(filterArn=request["filterArn"])["filter"]
+            placeholders = filter_placeholders(found.get("filterExpression", ""))
+    recipe = find_recipe(recipe_arn)
+    check = InputCheck(
+        recipe, placeholders=placeholders, themes=request.get("batchInferenceJobMode") == "THEME_GENERATION"
+    )
+    check.check_request(kind, request)
+    with _unless_out_of_reach(log, "input"):
+        # All of the input is read with patience; a sample that takes long is not worth it.
+        client = hook.s3_client() if whole else hook.s3_client(**HASTY)
+        objects = _check_objects(client, check, request["jobInput"]["s3DataSource"]["path"], whole=whole)
+        if recipe_arn and recipe is None:
+            log.warning("The recipe %s is new to this package: the input's lines are not checked.", recipe_arn)
+        else:
+            _check_lines(client, check, objects, whole=whole)
+    check.raise_for_problems()
+    log.info(
+        "Checked the request and %s lines of input (%s) in %.1f s: nothing is wrong.",
+        f"{check.lines:,}",
+        "all of it" if whole else "a sample",
+        time.monotonic() - started,
+    )
+
+
+@contextmanager
+def _unless_out_of_reach(log: Any, what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 (whatever it is, the job itself may do well)
+        log.warning("The job's %s could not be checked, and is left to the service: %s", what, describe_error(error))
+
+
+def _check_objects(client: Any, check: InputCheck, input_uri: str, *, whole: bool) -> list[OutputObject]:
+    place = parse_s3_uri(input_uri, parameter="input_uri", max_length=None)
+    try:
+        objects = list(islice(list_objects(client, place), None if whole else SAMPLE_LISTED))
+    except MissingOutputError:
+        check.add(input_uri, f"expected the job's input there, but there is no bucket {place.bucket}; check the path.")
+        return []
+    check.check_objects(input_uri, ((parse_s3_uri(item.uri, max_length=None).key, item.size) for item in objects))
+    return [item for item in objects if item.size]
+
+
+def _check_lines(client: Any, check: InputCheck, objects: list[OutputObject], *, whole: bool) -> None:
+    if whole:
+        for uri, blocks in read_objects(lambda: client, objects):
+            check.check_lines(uri, blocks)
+        return
+    for item in objects[:SAMPLE_FILES]:
+        place = parse_s3_uri(item.uri, max_length=None)
+        answer = client.get_object(Bucket=place.bucket, Key=place.key, Range=f"bytes=0-{SAMPLE_BYTES - 1}")
+        with answer["Body"] as body:
+            check.check_lines(item.uri, [body.read()], whole=item.size <= SAMPLE_BYTES)
