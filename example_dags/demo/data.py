@@ -1,5 +1,6 @@
 """
-What the company of the example has in its database: its subscribers, and the films that it can recommend.
+What the company of the example has in its database: its subscribers, and the films that it can recommend, and what
+it offers and launches today.
 
 The subscribers are the users of the MovieLens ratings that the stand-in's recommendations come from; their names are
 made up, and nobody reads mail at example.com.
@@ -41,7 +42,7 @@ def film_title(title: str, year: float) -> str:
 
 def fill(database: Any) -> tuple[int, int]:
     """
-    Make and fill the tables ``subscribers`` and ``items``.
+    Make and fill the tables ``subscribers``, ``items``, ``offers`` and ``launches``.
 
     :param database: An empty :class:`~example_dags.demo.postgres.Database`.
     :returns: How many subscribers there are, and how many of them get emails.
@@ -58,9 +59,17 @@ def fill(database: Any) -> tuple[int, int]:
     with database.connect() as connection, connection.cursor() as cursor:
         cursor.execute(
             "CREATE TABLE subscribers (user_id text PRIMARY KEY, name text, email text, subscribed boolean);"
-            "CREATE TABLE items (item_id text PRIMARY KEY, title text, genres text)"
+            "CREATE TABLE items (item_id text PRIMARY KEY, title text, genres text);"
+            "CREATE TABLE offers (item_id text PRIMARY KEY);"
+            "CREATE TABLE launches (item_id text PRIMARY KEY, launched date)"
         )
         execute_values(cursor, "INSERT INTO subscribers VALUES %s", people)
         execute_values(cursor, "INSERT INTO items VALUES %s", films, page_size=1000)
+        execute_values(cursor, "INSERT INTO offers VALUES %s", [(item_id,) for item_id, *_ in films[:12]])
+        execute_values(
+            cursor,
+            "INSERT INTO launches SELECT id, CURRENT_DATE FROM (VALUES %s) AS new (id)",
+            [(item_id,) for item_id, *_ in films[12:15]],
+        )
     connection.close()
     return len(people), sum(subscribed for *_, subscribed in people)

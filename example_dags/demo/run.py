@@ -135,13 +135,17 @@ def show_result(stack: Stack, people: int, subscribed: int) -> None:
         "ORDER BY length(user_id), user_id, rank"
     ):
         to = name if rank == 1 else ""
-        print(f"  {to:<18} {rank:>2} {title[:52]:<52} {genres.replace('|', ', ')[:28]:<28} {score:>7.4f}")
+        print(f"  {to:<18} {rank:>2} {_cut(title, 52)} {_cut(genres.replace('|', ', '), 28)} {score:>7.4f}")
     jobs = len(stack.client("personalize").list_batch_inference_jobs()["batchInferenceJobs"])
     print(
         f"\n  {people:,} users asked for, {jobs} job, {recommendations:,} recommendations loaded."
         f"\n  email_list: {emails:,} emails of {TOP_N} titles; {people - subscribed} left out, who are not subscribed."
         f"\n  To look at the emails, open {preview}"
     )
+
+
+def _cut(text: str, width: int) -> str:
+    return f"{text if len(text) <= width else text[: width - 1] + '…':<{width}}"
 
 
 def show_failures(run: Run) -> None:
@@ -184,7 +188,8 @@ def airflow(stack: Stack, progress: Progress) -> int:
         progress.say("ready")
         print(
             f"\n  Airflow    {stack.ui_url}   user: {USER}   password: {PASSWORD}"
-            f"\n  Trigger    {stack.ui_url}/dags/{DAG}   (the button at the top right)"
+            f"\n  The DAG    {stack.ui_url}/dags/{DAG}"
+            "\n             (the run of last night has begun by itself; Trigger, at the top right, begins another)"
             f"\n  Database   {stack.warehouse.uri}"
             f"\n  Previews   {stack.state / 'previews'}"
             f"\n  Stand-in   AWS_ENDPOINT_URL={stack.endpoint_url}"

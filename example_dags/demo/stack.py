@@ -112,12 +112,12 @@ class Stack:
             self.start_component(name)
 
     def stop(self) -> None:
-        """Stop everything, Airflow first, so that it need not see its database go."""
+        """Stop everything, Airflow first, so that it need not see its database go; what takes its time is killed."""
         running = [self.processes[name] for name in (*COMPONENTS, "personalize-local") if name in self.processes]
         for process in running:
             if process.running:
                 process.popen.terminate()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 2
         while any(process.running for process in running) and time.monotonic() < deadline:
             time.sleep(0.05)
         for process in running:
