@@ -152,9 +152,7 @@ class FastDecoder:
         _expect(sizes[counts == 0] == 2)
         _expect(begins[firsts] == starts[filled] + 1)
         _expect(ends[firsts + counts[filled] - 1] == (starts + sizes)[filled] - 2)
-        gaps = begins[1:] - ends[:-1]
-        after = ends[:-1] + 1
-        alone = (data[after] == _COMMA) & ((gaps == 2) | (gaps == 3) & (data[after + 1] == _SPACE))
+        alone = _only_commas(data, begins, ends)
         alone[firsts[1:] - 1] = True
         _expect(alone)
         items = PackedTexts(data, begins + 1, ends - begins - 1)
@@ -210,6 +208,39 @@ class FastDecoder:
         np = self._np
         sizes = np.fromiter(map(len, parts), dtype=np.int64, count=len(parts))
         return np.frombuffer(b"".join(parts), dtype=np.uint8), np.cumsum(sizes) - sizes, sizes
+
+
+def _only_commas(data: Any, begins: Any, ends: Any) -> Any:
+    """Tell for each text but the first whether a comma, with a space behind it or not, is all that is in front of it."""
+    gaps = begins[1:] - ends[:-1]
+    after = ends[:-1] + 1
+    return (data[after] == _COMMA) & ((gaps == 2) | (gaps == 3) & (data[after + 1] == _SPACE))
+
+
+def pack_texts(text: str) -> PackedTexts | None:
+    """
+    Find the texts of a piece of a JSON list, ``"a","b", "c"``, where all are regular and have no escapes.
+
+    :param text: The piece, without brackets, and without a comma at either end.
+    :return: The texts; None where numpy is missing or anything is not regular, which JSON may be all the same.
+    """
+    try:
+        import numpy as np  # noqa: PLC0415 (optional)
+    except ImportError:
+        return None
+    data = np.frombuffer(text.encode(), dtype=np.uint8)
+    quotes = np.flatnonzero(data == _QUOTE)
+    begins, ends = quotes[::2], quotes[1::2]
+    regular = (
+        len(quotes)
+        and len(begins) == len(ends)
+        and quotes[0] == 0
+        and quotes[-1] == len(data) - 1
+        and "\\" not in text
+        and not (data < _SPACE).any()
+        and _only_commas(data, begins, ends).all()
+    )
+    return PackedTexts(data, begins + 1, ends - begins - 1) if regular else None
 
 
 def _expect(conditions: Any) -> None:

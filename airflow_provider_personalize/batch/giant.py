@@ -12,11 +12,12 @@ import codecs
 import json
 import re
 import secrets
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, repeat
 from typing import IO, Any
 
+from airflow_provider_personalize.batch.fast import PackedTexts, pack_texts
 from airflow_provider_personalize.batch.lines import (
     RELEVANCES,
     SCORES,
@@ -36,9 +37,8 @@ LIMIT = 1 << 23
 
 #: What comes before the next list: anything but brackets and quotes, and whole strings.
 _BEFORE_LIST = re.compile(r'(?:[^"\[]++|"(?:[^"\\]++|\\.)*+")*+\[', re.DOTALL)
-#: Where a list of texts, or of anything else, may end. Inside a text, a quote has a backslash in front of it.
+#: Where a list of texts may end. Inside a text, a quote has a backslash in front of it.
 _TEXTS_END = re.compile(r'"\s*\]')
-_END = re.compile(r"\]")
 _SPACE = re.compile(r"\s*")
 #: In how many places a piece is tried to be cut. More than two are never needed but for a damaged line.
 _CUTS = 8
@@ -60,31 +60,32 @@ class _LongList:
     no_texts: BadLineError | None = None
     no_numbers: BadLineError | None = None
 
-    def take(self, piece: list[Any]) -> None:
-        """Look at the next elements."""
-        if self.no_texts is None:
+    def take(self, piece: Sequence[Any]) -> None:
+        """Look at the next elements. Those that are packed are known to be texts."""
+        if self.no_texts is None and not isinstance(piece, PackedTexts):
             try:
-                check_ids(piece, "the list", self.count)
+                check_ids(list(piece), "the list", self.count)
             except BadLineError as error:
                 self.no_texts = error
         if self.no_numbers is None:
             try:
-                numbers(piece, "the list", self.count)
+                numbers(list(piece), "the list", self.count)
             except BadLineError as error:
                 self.no_numbers = error
         self.count += len(piece)
 
 
-def read_giant(file: IO[bytes]) -> Iterator[Line]:
+def read_giant(file: IO[bytes], *, fast: bool = True) -> Iterator[Line]:
     """
     Read one line in pieces: one or more lines of the same entity, whose items follow one another.
 
     :param file: A file that holds the line and nothing else.
+    :param fast: Whether to use what the extra ``fast`` installs, where it is there.
     :raises BadLineError: if it gives no rows; before the first piece.
     """
     mark = secrets.token_hex(16)
     lists: list[_LongList] = []
-    events = _scan(file, mark)
+    events = _scan(file, mark, fast=fast)
     try:
         while True:
             number, piece = next(events)
@@ -108,9 +109,12 @@ def read_giant(file: IO[bytes]) -> Iterator[Line]:
     else:
         if error := lists[items].no_texts:
             raise error
-        pieces, count = _pieces(file, mark, items), lists[items].count
+        pieces, count = _pieces(file, mark, items, fast=fast), lists[items].count
 
-    def beside(values: Any, where: str) -> Iterator[float | None]:
+    def beside(values: Any, where: str) -> Iterator[float | None] | None:
+        if not values:
+            numbers(values, where)
+            return None
         long = number_of(values)
         if long is None:
             short = numbers(values, where)
@@ -119,7 +123,7 @@ def read_giant(file: IO[bytes]) -> Iterator[Line]:
         if error := lists[long].no_numbers:
             raise error
         check_count(lists[long].count, count, where)
-        return chain(chain.from_iterable(numbers(piece, where) for piece in _pieces(file, mark, long)), repeat(None))
+        return chain(chain.from_iterable(numbers(piece, where) for piece in _pieces(file, mark, long, fast=fast)), repeat(None))
 
     scores, relevances = beside(head.scores, SCORES), beside(head.relevances, RELEVANCES)
     for piece in pieces:
@@ -127,15 +131,15 @@ def read_giant(file: IO[bytes]) -> Iterator[Line]:
             head.kind,
             head.entity,
             piece,
-            list(islice(scores, len(piece))),
+            [None] * len(piece) if scores is None else list(islice(scores, len(piece))),
             head.theme,
-            list(islice(relevances, len(piece))),
+            [None] * len(piece) if relevances is None else list(islice(relevances, len(piece))),
         )
 
 
-def _pieces(file: IO[bytes], mark: str, wanted: int) -> Iterator[list[Any]]:
+def _pieces(file: IO[bytes], mark: str, wanted: int, *, fast: bool) -> Iterator[Sequence[Any]]:
     """Give the pieces of the n-th long list."""
-    return (piece for number, piece in _scan(file, mark) if number == wanted)
+    return (piece for number, piece in _scan(file, mark, fast=fast) if number == wanted)
 
 
 class _Window:
@@ -174,7 +178,7 @@ class _Window:
         return text
 
 
-def _scan(file: IO[bytes], mark: str) -> Generator[tuple[int, list[Any]], None, str]:
+def _scan(file: IO[bytes], mark: str, *, fast: bool) -> Generator[tuple[int, Sequence[Any]], None, str]:
     """
     Go through the line once.
 
@@ -205,7 +209,7 @@ def _scan(file: IO[bytes], mark: str) -> Generator[tuple[int, list[Any]], None, 
                 rest.append(window.text)
                 return "".join(rest)
             window.drop(1)
-            for piece in _list(window):
+            for piece in _list(window, fast=fast):
                 yield number, piece
             rest.append(f'["{mark}", {number}]')
             number += 1
@@ -216,24 +220,27 @@ def _scan(file: IO[bytes], mark: str) -> Generator[tuple[int, list[Any]], None, 
             raise BadLineError(f"expected at most {LIMIT} characters besides the lists of results, got more")
 
 
-def _list(window: _Window) -> Iterator[list[Any]]:
+def _list(window: _Window, *, fast: bool) -> Iterator[Sequence[Any]]:
     """Take a list, whose bracket has just been passed, piece by piece to its end."""
+    pieces = 0
     while True:
         window.fill()
         texts = window.text.startswith('"', _SPACE.match(window.text).end())  # type: ignore[union-attr]
-        if (_TEXTS_END if texts else _END).search(window.text):
+        # A bracket is rare in ids: most pieces of texts are spared the pattern, which looks at each quote.
+        if "]" in window.text and (not texts or _TEXTS_END.search(window.text)):
             try:
-                piece, end = _raw_decode(f"[{window.text}")
+                last, end = _raw_decode(f"[{window.text}")
             except ValueError:
                 pass
             else:
-                if not piece:
+                if pieces and not last:
                     raise BadLineError("expected JSON, got a long list that ends in a comma")
                 window.drop(end - 1)
-                yield piece
+                yield last
                 return
-        piece = (_cut(window, '",') if texts else None) or _cut(window, ",")
+        piece = (_cut(window, '",', fast=fast) if texts else None) or _cut(window, ",", fast=False)
         if piece is not None:
+            pieces += 1
             yield piece
         elif window.at_end or len(window.text) > LIMIT:
             raise BadLineError("expected JSON, got a long list that is not")
@@ -241,17 +248,20 @@ def _list(window: _Window) -> Iterator[list[Any]]:
             window.grow()
 
 
-def _cut(window: _Window, separator: str) -> list[Any] | None:
+def _cut(window: _Window, separator: str, *, fast: bool) -> Sequence[Any] | None:
     """Take as many whole elements as there are, and the comma after them; None where no cut can be found."""
     end = len(window.text)
     for _ in range(_CUTS):
         end = window.text.rfind(separator, 0, end)
         if end < 0:
             break
-        try:
-            piece: list[Any] = json.loads(f"[{window.text[: end + len(separator) - 1]}]")
-        except ValueError:
-            continue
+        text = window.text[: end + len(separator) - 1]
+        piece: Sequence[Any] | None = pack_texts(text.lstrip(" ")) if fast else None
+        if piece is None:
+            try:
+                piece = json.loads(f"[{text}]")
+            except ValueError:
+                continue
         window.drop(end + len(separator))
         return piece
     return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from airflow_provider_personalize.batch.rows import RELATED_ITEMS, USER_RECOMMENDATIONS, USER_SEGMENTS, RowKind
@@ -43,7 +44,7 @@ class Line(NamedTuple):
 
     kind: RowKind
     entity: str | None
-    items: list[str]
+    items: Sequence[str]
     scores: list[float | None]
     theme: str | None
     relevances: list[float | None]

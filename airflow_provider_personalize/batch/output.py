@@ -112,7 +112,7 @@ class OutputReader:
             self.lines += 1
             rank = 1
             try:
-                for piece in read_giant(part.file):
+                for piece in read_giant(part.file, fast=self._fast):
                     yield Batch.of([self._of_kind(piece)], rank)
                     rank += len(piece.items)
             except BadLineError as error:

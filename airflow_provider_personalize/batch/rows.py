@@ -98,6 +98,11 @@ class Batch:
     @classmethod
     def of(cls, lines: Sequence[Line], first_rank: int = 1) -> Batch:
         """Make a batch of lines that begin at this rank."""
+        if len(lines) == 1:
+            line = lines[0]
+            return cls(
+                [line.entity], [len(line.items)], [first_rank], [line.theme], line.items, line.scores, line.relevances
+            )
         return cls(
             entities=[line.entity for line in lines],
             counts=[len(line.items) for line in lines],

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from airflow_provider_personalize.batch.rows import Batch, Column
@@ -150,7 +152,7 @@ class PostgresSink(Sink):
             if hasattr(self.cursor, "copy_expert"):
                 self.cursor.copy_expert(sql, _Readable(chunks))
             else:
-                with self.cursor.copy(sql) as copy:
+                with _quick_turns(), self.cursor.copy(sql) as copy:
                     for chunk in chunks:
                         copy.write(chunk)
 
@@ -172,6 +174,22 @@ class PostgresSink(Sink):
         if len(name.encode()) > NAME_MAX:
             raise InvalidRequestError(f"Expected a name of at most {NAME_MAX} bytes, as PostgreSQL takes, got {name!r}.")
         return super().quote(name)
+
+
+@contextmanager
+def _quick_turns() -> Iterator[None]:
+    """
+    Let threads take turns ten times as often as Python does by itself.
+
+    psycopg 3 needs a turn for each time that the socket takes some more, 200 kB or so. That much is what the server
+    works on for 4 ms, and an interval of 5 ms lets it wait for the parser's turn to end.
+    """
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(0.0005)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
 
 
 class _Readable:

@@ -26,7 +26,7 @@ from airflow_provider_personalize.waiting import growing_pause
 PART = 4 << 20
 PARTS_AT_ONCE = 4
 #: Bytes handed on at once: what is parsed as one batch.
-BLOCK = 1 << 20
+BLOCK = 1 << 19
 #: Tries without a byte of progress before an S3 object is given up; about a minute and a half.
 FETCH_TRIES = 8
 
@@ -222,7 +222,7 @@ def fetch(client: Any, item: OutputObject, start: int, end: int) -> bytes:
                 Range=f"bytes={start + had}-{end - 1}",
                 IfMatch=str(item.etag),
             )
-            for block in answer["Body"].iter_chunks(BLOCK // 4):
+            for block in answer["Body"].iter_chunks(BLOCK):
                 data += block
         except (ClientError, BotoCoreError, HTTPError, OSError) as error:
             if not (is_transient(error) or isinstance(error, (HTTPClientError, IncompleteReadError, HTTPError, OSError))):

@@ -141,11 +141,12 @@ def test_lines_agree_with_the_plain_reading(data, kind, fast):
     assert read(data, kind=kind, fast=fast) == expected(data, kind)
 
 
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
 @pytest.mark.parametrize("kind", [USER_RECOMMENDATIONS, RELATED_ITEMS, USER_SEGMENTS], ids=repr)
 @settings(max_examples=150, deadline=None)
 @given(data=st.lists(lines(), max_size=4))
-def test_giant_lines_agree_with_the_plain_reading(data, kind):
+def test_giant_lines_agree_with_the_plain_reading(data, kind, fast):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "GIANT", 1)
         patch.setattr(giant, "STEP", 24)
-        assert read(data, kind=kind, fast=True) == expected(data, kind)
+        assert read(data, kind=kind, fast=fast) == expected(data, kind)
