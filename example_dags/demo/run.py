@@ -185,11 +185,13 @@ def airflow(stack: Stack, progress: Progress) -> int:
         fill(stack.warehouse)
         stack.import_connections()
         stack.wait_for_ui()
+        stack.wait_for_dag(DAG)
+        stack.unpause(DAG)
         progress.say("ready")
         print(
             f"\n  Airflow    {stack.ui_url}   user: {USER}   password: {PASSWORD}"
             f"\n  The DAG    {stack.ui_url}/dags/{DAG}"
-            "\n             (the run of last night has begun by itself; Trigger, at the top right, begins another)"
+            "\n             (last night's run has begun by itself; Trigger, at the top right, begins another)"
             f"\n  Database   {stack.warehouse.uri}"
             f"\n  Previews   {stack.state / 'previews'}"
             f"\n  Stand-in   AWS_ENDPOINT_URL={stack.endpoint_url}"

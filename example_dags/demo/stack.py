@@ -47,7 +47,8 @@ class Stack:
     :param state: The folder for all that is written; made where there is none.
     :param job_seconds: How long a job of the stand-in takes.
     :param ui: Serve Airflow's UI too, with the connections in its database rather than in the environment, so that
-        they can be looked at and changed there; and let the schedule run.
+        they can be looked at and changed there. DAGs are paused then until someone turns them on, and keep their
+        schedule; without, each run is triggered.
     :param environment: Environment variables for Airflow's processes, as ``AIRFLOW__<SECTION>__<KEY>`` and
         ``AIRFLOW_VAR_<KEY>``, over the ones that are set here.
     :param dags_folder: Where the DAGs are; this package's examples by default.
@@ -204,7 +205,7 @@ class Stack:
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__PARALLELISM": "4",
-            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": str(self.ui),
             "AIRFLOW__CORE__FERNET_KEY": secret,
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.ui_url}/execution/",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
@@ -292,22 +293,32 @@ class Stack:
         run_id = run_id or f"manual_{secrets.token_hex(4)}"
         if AIRFLOW_3:
             self.wait_for_ui()
-            token = self._post("/auth/token", {"username": USER, "password": PASSWORD})["access_token"]
             run = {"dag_run_id": run_id, "logical_date": None, "conf": dict(params or {})}
-            self._post(f"/api/v2/dags/{dag_id}/dagRuns", run, token)
+            self._call("POST", f"/api/v2/dags/{dag_id}/dagRuns", run)
         else:
             command = [sys.executable, "-m", "airflow", "dags", "trigger", dag_id, "--run-id", run_id]
             self.processes.run("trigger", [*command, "--conf", json.dumps(dict(params or {}))])
         return Run(self.metadata, self.home, dag_id, run_id)
 
-    def _post(self, path: str, body: Any, token: str = "") -> Any:
+    def unpause(self, dag_id: str) -> None:
+        """Turn a DAG on, which Airflow has to know already."""
+        self._call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})
+
+    def _call(self, method: str, path: str, body: Any) -> Any:
+        """Call Airflow's API as the user."""
+        login = {"username": USER, "password": PASSWORD}
+        token = self._request("POST", "/auth/token", login)["access_token"]
+        return self._request(method, path, body, {"Authorization": f"Bearer {token}"})
+
+    def _request(self, method: str, path: str, body: Any, headers: Mapping[str, str] | None = None) -> Any:
         request = urllib.request.Request(  # noqa: S310 - it is our own, on loopback
             self.ui_url + path,
             json.dumps(body).encode(),
-            {"Content-Type": "application/json", "Authorization": f"Bearer {token}"},
+            {"Content-Type": "application/json", **(headers or {})},
+            method=method,
         )
         try:
             with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
                 return json.load(response)
         except urllib.error.HTTPError as error:
-            raise StackError(f"POST {path} was answered with {error.code}: {error.read().decode()}") from error
+            raise StackError(f"{method} {path} was answered with {error.code}: {error.read().decode()}") from error
