@@ -56,9 +56,9 @@ class PersonalizeCreateJobOperator(JobWaiterMixin, AwsBaseOperator[PersonalizeHo
     :param tags: Tags for the job: ``{key: value}``, at most 200.
     :param if_job_exists: What to do when the job's name is taken: ``reuse`` the job if it was made from the same
         request (a failed one gives way to the next suffix), ``fail``, or make a ``new`` one under the next free suffix.
-    :param validate_input: What to check before a job is created: ``sample``: the request, the input's objects and the
-        beginnings of its first files, against the recipe and the filter, in a second or so; ``whole``: every line;
-        ``off``: nothing. All that is wrong is one error, and nothing is created. What cannot be read, for want of a
+    :param validate_input: What to check before a job is created: ``off``: nothing; ``sample``: the request, the input's
+        objects and the beginnings of its first files, against the recipe and the filter, in a second or so; ``whole``:
+        every line. All that is wrong is one error, and nothing is created. What cannot be read, for want of a
         permission, is said in the log and left to the service. A job that is there already is not checked again.
     :param wait_for_completion: Whether to wait until the job is ACTIVE.
     :param deferrable: Whether to wait in the triggerer, without holding a worker. As in the Amazon provider, it implies
@@ -102,7 +102,7 @@ class PersonalizeCreateJobOperator(JobWaiterMixin, AwsBaseOperator[PersonalizeHo
         output_kms_key_arn: str | None = None,
         tags: dict[str, str] | None = None,
         if_job_exists: str = "reuse",
-        validate_input: str = "sample",
+        validate_input: str = "off",
         wait_for_completion: bool = False,
         deferrable: bool | None = None,
         poll_interval: float = DEFAULT_POLL_INTERVAL,

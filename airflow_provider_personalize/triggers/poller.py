@@ -33,8 +33,11 @@ log = logging.getLogger(__name__)
 FEW = 3
 #: Jobs in one page of a listing, the most that the API gives.
 PAGE_SIZE = 100
-#: Calls under way at once for each connection. The service answers few reads a second, so more would gain nothing.
-WORKERS = 4
+#: Calls under way at once for each connection. The service answers few reads a second, so more would gain nothing, and
+#: reading an answer takes the processor from the event loop.
+WORKERS = 2
+#: Seconds over which waits that begin at once are spread, at most.
+LONGEST_ENTRY = 10.0
 
 #: Waits that are told of their jobs before the event loop gets to something else.
 BATCH = 50
@@ -102,11 +105,11 @@ class JobPoller:
         :param poll_interval: Seconds in which the job is looked at once.
         :param solution_version_arn: The job's solution version where it is known already, which saves a call.
         """
-        # After a restart, all waits begin at once. Spread over a moment, they do not hold up the event loop.
-        await asyncio.sleep(random.uniform(0, min(1.0, poll_interval / 20)))  # noqa: S311
         # The first look comes late, since whoever waits has just looked; and at a random moment, so that waits which
-        # begin together neither call together nor each for itself.
+        # begin together, as after a restart, neither call together nor each for itself.
         due = asyncio.get_running_loop().time() + poll_interval * random.uniform(0.5, 1.0)  # noqa: S311
+        # Until then there is time: thousands that begin at once would hold up the event loop.
+        await asyncio.sleep(random.uniform(0, min(poll_interval / 4, LONGEST_ENTRY)))  # noqa: S311
         wait = Wait(job_arn, job_kind_of(job_arn), poll_interval, due)
         self._enter(wait, solution_version_arn)
         try:

@@ -191,7 +191,7 @@ def main() -> None:
         for way, waits in [*(("ours", waits) for waits in options.waits), ("peer", options.peer_waits)]:
             if not waits:
                 continue
-            jobs.write_text(json.dumps(every[:waits]))
+            jobs.write_text(json.dumps(every[-waits:]))
             environment = {
                 **os.environ,
                 **local.environment,

@@ -10,7 +10,8 @@ from botocore.exceptions import ClientError
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.operators.batch import PersonalizeCreateBatchSegmentJobOperator
 from airflow_provider_personalize.transfers import input_objects
-from tests.integration.test_jobs import BUCKET, ROLE, context, inference, jobs
+from tests.integration.test_jobs import BUCKET, ROLE, context, jobs
+from tests.integration.test_jobs import inference as unchecked_inference
 
 THEMES = {
     "batch_inference_job_mode": "THEME_GENERATION",
@@ -26,6 +27,10 @@ def put(local):
         local.s3(local.region).put_object(Bucket=BUCKET, Key=key, Body=body)
 
     return put
+
+
+def inference(local, **changes):
+    return unchecked_inference(local, **{"validate_input": "sample", **changes})
 
 
 def on(local, solution, **changes):
@@ -119,6 +124,7 @@ def test_segments(local, put, solution, body, words):
     operator = PersonalizeCreateBatchSegmentJobOperator(
         task_id="segment",
         role_arn=ROLE,
+        validate_input="sample",
         input_uri=f"s3://{BUCKET}/in/",
         output_uri=f"s3://{BUCKET}/out/",
         **on(local, solution),
