@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from types import TracebackType
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, Self
 
 from airflow_provider_personalize.exceptions import InvalidLineError
 
@@ -47,7 +47,7 @@ class GiantLine:
     number: int
     offset: int
 
-    def __enter__(self) -> GiantLine:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -142,7 +142,7 @@ def _spool(start: list[bytes], stream: Iterator[bytes]) -> tuple[IO[bytes], int,
 
     :return: The file, the line's length, and what came after its newline.
     """
-    file = tempfile.TemporaryFile(prefix="personalize-line-")
+    file = tempfile.TemporaryFile(prefix="personalize-line-")  # noqa: SIM115 - the GiantLine closes it
     try:
         file.writelines(start)
         for block in stream:

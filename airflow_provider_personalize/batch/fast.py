@@ -68,8 +68,8 @@ class FastDecoder:
     """
 
     def __init__(self, kind: RowKind) -> None:
-        import msgspec  # noqa: PLC0415 (optional)
-        import numpy  # noqa: PLC0415 (optional)
+        import msgspec
+        import numpy
 
         self._np = numpy
         strict: dict[str, Any] = {"forbid_unknown_fields": True, "gc": False}
@@ -211,7 +211,7 @@ class FastDecoder:
 
 
 def _only_commas(data: Any, begins: Any, ends: Any) -> Any:
-    """Tell for each text but the first whether a comma, with a space behind it or not, is all that is in front of it."""
+    """Tell for each text but the first whether a comma, and a space behind it or not, is all in front of it."""
     gaps = begins[1:] - ends[:-1]
     after = ends[:-1] + 1
     return (data[after] == _COMMA) & ((gaps == 2) | (gaps == 3) & (data[after + 1] == _SPACE))
@@ -225,7 +225,7 @@ def pack_texts(text: str) -> PackedTexts | None:
     :return: The texts; None where numpy is missing or anything is not regular, which JSON may be all the same.
     """
     try:
-        import numpy as np  # noqa: PLC0415 (optional)
+        import numpy as np
     except ImportError:
         return None
     data = np.frombuffer(text.encode(), dtype=np.uint8)

@@ -103,6 +103,7 @@ def read_giant(file: IO[bytes], *, fast: bool = True) -> Iterator[Line]:
         return values[1] if is_long else None
 
     items = number_of(head.items)
+    pieces: Iterator[Sequence[Any]]
     if items is None:
         check_ids(head.items, f"output.{head.key}")
         pieces, count = iter([head.items]), len(head.items)
@@ -123,7 +124,9 @@ def read_giant(file: IO[bytes], *, fast: bool = True) -> Iterator[Line]:
         if error := lists[long].no_numbers:
             raise error
         check_count(lists[long].count, count, where)
-        return chain(chain.from_iterable(numbers(piece, where) for piece in _pieces(file, mark, long, fast=fast)), repeat(None))
+        return chain(
+            chain.from_iterable(numbers(piece, where) for piece in _pieces(file, mark, long, fast=fast)), repeat(None)
+        )
 
     scores, relevances = beside(head.scores, SCORES), beside(head.relevances, RELEVANCES)
     for piece in pieces:
@@ -164,7 +167,9 @@ class _Window:
         try:
             self.text += self._decoder.decode(data, final=self.at_end)
         except UnicodeDecodeError as error:
-            raise BadLineError(f"expected UTF-8 in all of the line, got {error.reason} after byte {self._offset}") from None
+            raise BadLineError(
+                f"expected UTF-8 in all of the line, got {error.reason} after byte {self._offset}"
+            ) from None
         self._offset += len(data)
 
     def fill(self) -> None:

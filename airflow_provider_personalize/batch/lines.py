@@ -67,7 +67,9 @@ def _decode(raw: bytes) -> str:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise BadLineError(f"expected UTF-8, got the byte 0x{raw[error.start]:02x} at byte {error.start} of the line") from None
+        raise BadLineError(
+            f"expected UTF-8, got the byte 0x{raw[error.start]:02x} at byte {error.start} of the line"
+        ) from None
 
 
 def parse(text: str) -> Any:
@@ -269,7 +271,11 @@ def check_count(given: int, count: int, where: str) -> None:
 
 
 def _number(value: Any, where: str) -> float | None:
-    if value is None or value != value or (isinstance(value, str) and value.strip().lower() in _NO_NUMBER):
+    if (
+        value is None
+        or (isinstance(value, float) and math.isnan(value))
+        or (isinstance(value, str) and value.strip().lower() in _NO_NUMBER)
+    ):
         return None
     if isinstance(value, int) and not isinstance(value, bool):
         try:

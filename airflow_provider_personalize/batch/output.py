@@ -59,7 +59,7 @@ class OutputReader:
         self,
         kind: RowKind | None = None,
         *,
-        on_reject: Callable[[Reject], None] = lambda reject: None,
+        on_reject: Callable[[Reject], object] = lambda _: None,
         fast: bool = True,
     ) -> None:
         self.kind = kind
@@ -76,8 +76,8 @@ class OutputReader:
         :raises InvalidLineError: if it is gzip, and damaged or cut short.
         """
         for part in cut_lines(gunzip(uri, blocks)):
-            read = self._read_giant if isinstance(part, GiantLine) else self._read_lines
-            for batch in read(uri, part):
+            batches = self._read_giant(uri, part) if isinstance(part, GiantLine) else self._read_lines(uri, part)
+            for batch in batches:
                 self.rows += len(batch.items)
                 yield batch
 
@@ -124,7 +124,8 @@ class OutputReader:
             self.kind = line.kind
         elif line.kind is not self.kind:
             raise BadLineError(
-                f"expected {self.kind.name}, as the lines before it, got {line.kind.name}: one load takes one kind of rows"
+                f"expected {self.kind.name}, as the lines before it, got {line.kind.name}: "
+                "one load takes one kind of rows"
             )
         return line
 

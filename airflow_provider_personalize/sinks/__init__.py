@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from airflow_provider_personalize.sinks.base import Load, Sink
@@ -22,20 +23,26 @@ def open_sink(hook: Any, load: Load) -> Sink:
         raise
 
 
+#: The sink of each driver: its module here and its name. Only that one is imported.
+_SINKS = {
+    "psycopg": ("postgres", "PostgresSink"),
+    "psycopg2": ("postgres", "PostgresSink"),
+    "sqlite3": ("sqlite", "SqliteSink"),
+    "MySQLdb": ("mysql", "MySqlSink"),
+    "mysql": ("mysql", "MySqlSink"),
+    "pymysql": ("mysql", "MySqlSink"),
+    "duckdb": ("duckdb", "DuckDbSink"),
+    "_duckdb": ("duckdb", "DuckDbSink"),
+}
+_ANY = ("generic", "GenericSink")
+
+
 def _sink_class(connection: Any) -> type[Sink]:
-    # Only the module of the one that is needed is imported.
-    match type(connection).__module__.partition(".")[0]:
-        case "psycopg" | "psycopg2" if _is_postgres(connection):
-            from airflow_provider_personalize.sinks.postgres import PostgresSink as Chosen  # noqa: PLC0415
-        case "sqlite3":
-            from airflow_provider_personalize.sinks.sqlite import SqliteSink as Chosen  # noqa: PLC0415
-        case "MySQLdb" | "mysql" | "pymysql":
-            from airflow_provider_personalize.sinks.mysql import MySqlSink as Chosen  # noqa: PLC0415
-        case "duckdb" | "_duckdb":
-            from airflow_provider_personalize.sinks.duckdb import DuckDbSink as Chosen  # noqa: PLC0415
-        case _:
-            from airflow_provider_personalize.sinks.generic import GenericSink as Chosen  # noqa: PLC0415
-    return Chosen
+    module, name = _SINKS.get(type(connection).__module__.partition(".")[0], _ANY)
+    if module == "postgres" and not _is_postgres(connection):
+        module, name = _ANY
+    chosen: type[Sink] = getattr(import_module(f"{__name__}.{module}"), name)
+    return chosen
 
 
 def _is_postgres(connection: Any) -> bool:

@@ -39,7 +39,7 @@ class Load:
     :param columns: The columns that take the rows, under the target's names.
     :param extra: The same value for every row: ``{column: value}``.
     :param write_mode: One of :data:`WRITE_MODES`.
-    :param source: What is loaded: a job's ARN, or what identifies other output. Appended once, rejected lines kept once.
+    :param source: What is loaded: a job's ARN, or what identifies other output. It is appended once.
     :param create_table: Whether to create the target where it is missing.
     :param rejects_table: The table that takes lines set apart, or None.
     """
@@ -67,9 +67,17 @@ class Load:
 class Result(Protocol):
     """What the reading of the lines comes to; complete once all batches were taken."""
 
-    lines: int
-    rows: int
-    rejects: int
+    @property
+    def lines(self) -> int:
+        """How many lines there were."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows they gave."""
+
+    @property
+    def rejects(self) -> int:
+        """How many lines were set apart."""
 
     def settle(self) -> None:
         """Raise TooManyRejectsError where there are more rejects than are allowed."""
@@ -143,7 +151,7 @@ class Sink:
         :return: None; or, where ``append`` finds that this source was loaded before, and so does nothing, the lines,
             rows and rejects of then.
         :raises TableMismatchError: if the target cannot take the rows. Nothing was written.
-        :raises TooManyRejectsError: if there are too many rejects. Nothing was published; they are in the rejects table.
+        :raises TooManyRejectsError: if there are too many rejects. Nothing was published; the rejects table has them.
         """
         try:
             self.begin()
@@ -201,7 +209,8 @@ class Sink:
         if existing is None:
             if not self.load.create_table:
                 raise self.mismatch(
-                    "expected it to exist, since create_table=False, but it does not. Create it, or set create_table=True."
+                    "expected it to exist, since create_table=False, but it does not. Create it, or set "
+                    "create_table=True."
                 )
             self.create(self.target, wanted)
             existing = self.describe() or {}
@@ -226,15 +235,14 @@ class Sink:
         """Make room and write the rows: into the target, or, to merge, aside first."""
         if self.load.write_mode == "merge":
             self.create_stage()
-            names = self.stage_columns
-            self.insert(STAGE, [self.quote(column.role) for column in names], staged_rows(batches, names))
+            columns = self.stage_columns
+            names = [self.quote(column.role) for column in columns]
+            self.insert(STAGE, names, staged_rows(batches, columns))
             return
         self.delete_old()
         tail = tuple(map(self.bound, self.load.extra.values()))
         names = [self.quote(name) for name in self.target_names]
-        self.insert(
-            self.target, names, (row + tail for batch in batches for row in batch.rows(self.load.columns))
-        )
+        self.insert(self.target, names, (row + tail for batch in batches for row in batch.rows(self.load.columns)))
 
     def finish(self) -> None:
         """Bring what was written aside into the target."""
@@ -370,7 +378,7 @@ class Sink:
         """Quote a table's name, with the load's schema where it has one."""
         return f"{self.quote(self.load.schema)}.{self.quote(table)}" if self.load.schema else self.quote(table)
 
-    def cast(self, value: str, column: str) -> str:  # noqa: ARG002 (for those that need it)
+    def cast(self, value: str, column: str) -> str:
         """Turn an expression into the type of a column of the target, where the database does not by itself."""
         return value
 
@@ -386,9 +394,7 @@ class Sink:
         """Create a table with these columns: ``{name: type}``; the type ``key`` makes a short text the primary key."""
         types = {**self.types, "key": "varchar(64) NOT NULL PRIMARY KEY"}
         defined = ", ".join(f"{self.quote(name)} {types[kind]}" for name, kind in columns.items())
-        self.execute(
-            f"CREATE TABLE {'IF NOT EXISTS ' if if_missing else ''}{table} ({defined}){self.table_options}"
-        )
+        self.execute(f"CREATE TABLE {'IF NOT EXISTS ' if if_missing else ''}{table} ({defined}){self.table_options}")
 
     def mismatch(self, reason: str) -> TableMismatchError:
         """Make the error that says why the target cannot take the rows."""

@@ -16,10 +16,10 @@ class DuckDbSink(Sink):
     """
     Load into DuckDB.
 
-    What this cannot promise: DuckDB lets one process at a time at a file that is written to, so while a load runs, other
-    processes can neither read nor load; they get an error from DuckDB, and Airflow's retry its turn. A row whose unique
-    key another one of the same transaction has just left is refused by DuckDB, so a table with a primary key takes
-    ``append`` only.
+    What this cannot promise: DuckDB lets one process at a time at a file that is written to. So while a load runs,
+    other processes can neither read nor load; they get an error from DuckDB, and Airflow's retry its turn. Nor does it
+    take a row whose unique key another one of the same transaction has just left, so a table with a primary key may
+    refuse all modes but ``append``.
     """
 
     types: ClassVar[Mapping[str, str]] = {**Sink.types, "double": "double"}
@@ -78,12 +78,12 @@ class DuckDbSink(Sink):
         """Insert columns, each with its type, and the same values in every row."""
         marks = [VALUE] * len(constants)
         try:
-            import numpy as np  # noqa: PLC0415 (optional)
+            import numpy as np
         except ImportError:
             expressions = ", ".join([*(f"unnest({VALUE}::{kind}[])" for kind, _ in columns), *marks])
             self.execute(f"INSERT INTO {into} SELECT {expressions}", [*(values for _, values in columns), *constants])
             return
-        arrays = {}
+        arrays: dict[str, Any] = {}
         for number, (kind, values) in enumerate(columns):
             if kind == "double":
                 doubles = np.array(values, dtype=float)

@@ -34,7 +34,7 @@ class GenericSink(Sink):
 
     def describe(self) -> Mapping[str, TableColumn] | None:
         """Read the columns through SQLAlchemy."""
-        import sqlalchemy  # noqa: PLC0415 (only who loads needs it)
+        import sqlalchemy
 
         inspector = sqlalchemy.inspect(self._engine)
         if not inspector.has_table(self.load.table, schema=self.load.schema):
@@ -78,8 +78,7 @@ class GenericSink(Sink):
                 new = (
                     entity
                     for entity in batch.entities
-                    if entity is not None
-                    and seen.execute("INSERT OR IGNORE INTO seen VALUES (?)", (entity,)).rowcount
+                    if entity is not None and seen.execute("INSERT OR IGNORE INTO seen VALUES (?)", (entity,)).rowcount
                 )
                 while chunk := list(islice(new, DELETED_AT_ONCE)):
                     marks = ", ".join([VALUE] * len(chunk))

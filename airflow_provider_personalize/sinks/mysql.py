@@ -26,8 +26,8 @@ class MySqlSink(Sink):
     """
     Load into MySQL or MariaDB, through any of their drivers. The target has to be of a transactional engine.
 
-    What this cannot promise: CREATE TABLE commits by itself there, so a load that fails may leave a table behind that it
-    has created, empty.
+    What this cannot promise: CREATE TABLE commits by itself there, so a load that fails may leave a table behind that
+    it has created, empty.
     """
 
     placeholder = "%s"
@@ -44,7 +44,7 @@ class MySqlSink(Sink):
     def open_cursor(self) -> Any:
         """Open a cursor that gives tuples, whatever the connection is set to."""
         if self.driver == "MySQLdb":
-            from MySQLdb.cursors import Cursor  # noqa: PLC0415 (optional)
+            from MySQLdb.cursors import Cursor  # type: ignore[import-untyped]
 
             return self.connection.cursor(Cursor)
         return self.connection.cursor(buffered=True) if self.driver == CONNECTOR else self.connection.cursor()
@@ -103,7 +103,9 @@ class MySqlSink(Sink):
             f"FROM information_schema.columns {where} ORDER BY ordinal_position",
             names,
         )
-        return {_text(name): TableColumn(_text(kind), bool(optional)) for name, kind, optional in self.cursor.fetchall()} or None
+        return {
+            _text(name): TableColumn(_text(kind), bool(optional)) for name, kind, optional in self.cursor.fetchall()
+        } or None
 
     def fold(self, name: str) -> str:
         """Give the name in lower case: columns' names differ by more than that."""

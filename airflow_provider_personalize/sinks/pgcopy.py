@@ -11,13 +11,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_provider_personalize.batch.fast import PackedTexts
 from airflow_provider_personalize.batch.rows import Batch, Column
-
-if TYPE_CHECKING:
-    import numpy as np
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
@@ -54,14 +51,19 @@ class RowEncoder:
     """
 
     def __init__(
-        self, columns: Sequence[Column], types: Sequence[str], constants: Sequence[bytes | None] = (), *, fast: bool = True
+        self,
+        columns: Sequence[Column],
+        types: Sequence[str],
+        constants: Sequence[bytes | None] = (),
+        *,
+        fast: bool = True,
     ) -> None:
         self._roles = {column.role: kind for column, kind in zip(columns, types, strict=True)}
         self._head = struct.pack(">h", len(columns) + len(constants)) + b"".join(map(field, constants))
         self._encode: Callable[[Batch], bytes | memoryview] = self._one_by_one
         if fast and "item" in self._roles:
             try:
-                import numpy  # noqa: PLC0415 (optional)
+                import numpy
             except ImportError:
                 return
             self._np = numpy

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from airflow_provider_personalize.batch.rows import Batch, Column
+from airflow_provider_personalize.batch.rows import Batch
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.sinks.ahead import ahead
 from airflow_provider_personalize.sinks.base import STAGE, VALUE, Load, Sink, TableColumn
@@ -25,8 +25,8 @@ class PostgresSink(Sink):
     """
     Load into PostgreSQL, through psycopg 2 or 3.
 
-    All is one transaction with ROW EXCLUSIVE locks, so readers go on reading what was there, and an advisory lock of the
-    target's name lets one load at a time at it. A load that dies leaves nothing behind.
+    All is one transaction with ROW EXCLUSIVE locks, so readers go on reading what was there, and an advisory lock of
+    the target's name lets one load at a time at it. A load that dies leaves nothing behind.
     """
 
     placeholder = "%s"
@@ -43,10 +43,10 @@ class PostgresSink(Sink):
     def open_cursor(self) -> Any:
         """Open a cursor that gives tuples, whatever the connection is set to."""
         if hasattr(self.connection, "row_factory"):
-            from psycopg.rows import tuple_row  # noqa: PLC0415 (optional)
+            from psycopg.rows import tuple_row
 
             return self.connection.cursor(row_factory=tuple_row)
-        from psycopg2.extensions import cursor  # noqa: PLC0415 (optional)
+        from psycopg2.extensions import cursor  # type: ignore[import-untyped]
 
         return self.connection.cursor(cursor_factory=cursor)
 
@@ -76,7 +76,8 @@ class PostgresSink(Sink):
             [self.target],
         )
         columns = {}
-        for name, full_type, type_name, category, send, optional, self._is_table in self.cursor.fetchall():
+        for name, full_type, type_name, category, send, optional, is_table in self.cursor.fetchall():
+            self._is_table = is_table
             columns[name] = TableColumn(full_type, optional)
             self._details[name] = (type_name, category, send)
         return columns or None
@@ -90,7 +91,9 @@ class PostgresSink(Sink):
             self.execute(f"SELECT {', '.join(casts)}")
         except self.connection.Error as error:
             self.execute("ROLLBACK TO SAVEPOINT check_types")
-            raise self.mismatch(f"{str(error).strip()}. Change the column's type, or leave it out with column_names.") from error
+            raise self.mismatch(
+                f"{str(error).strip()}. Change the column's type, or leave it out with column_names."
+            ) from error
 
     def write(self, batches: Iterator[Batch]) -> None:
         """COPY into the target, or aside for a merge or for types that PostgreSQL has to convert to."""
@@ -124,7 +127,7 @@ class PostgresSink(Sink):
             staged = self.quote(column.role)
             turned = self.cast(staged, column.name)
             self.execute(
-                f"SELECT {staged}, {turned}::text FROM {STAGE} WHERE {turned}::text <> {staged} AND \"rank\" > 0 LIMIT 1"
+                f'SELECT {staged}, {turned}::text FROM {STAGE} WHERE {turned}::text <> {staged} AND "rank" > 0 LIMIT 1'
             )
             if found := self.cursor.fetchone():
                 raise self.mismatch(
@@ -172,7 +175,9 @@ class PostgresSink(Sink):
     def quote(self, name: str) -> str:
         """Quote an identifier, but for one that PostgreSQL would cut short."""
         if len(name.encode()) > NAME_MAX:
-            raise InvalidRequestError(f"Expected a name of at most {NAME_MAX} bytes, as PostgreSQL takes, got {name!r}.")
+            raise InvalidRequestError(
+                f"Expected a name of at most {NAME_MAX} bytes, as PostgreSQL takes, got {name!r}."
+            )
         return super().quote(name)
 
 
@@ -198,5 +203,5 @@ class _Readable:
     def __init__(self, chunks: Iterator[bytes | memoryview]) -> None:
         self._chunks = chunks
 
-    def read(self, size: int = -1) -> bytes:  # noqa: ARG002 (the file protocol)
+    def read(self, size: int = -1) -> bytes:
         return bytes(next(self._chunks, b""))

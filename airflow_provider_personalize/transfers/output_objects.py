@@ -17,7 +17,12 @@ from urllib.request import url2pathname
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
 from urllib3.exceptions import HTTPError
 
-from airflow_provider_personalize.exceptions import InvalidRequestError, MissingOutputError, PersonalizeError, ServiceError
+from airflow_provider_personalize.exceptions import (
+    InvalidRequestError,
+    MissingOutputError,
+    PersonalizeError,
+    ServiceError,
+)
 from airflow_provider_personalize.hooks.errors import describe_error, error_code, is_transient
 from airflow_provider_personalize.naming import S3Uri, parse_s3_uri
 from airflow_provider_personalize.waiting import growing_pause
@@ -87,7 +92,7 @@ def objects_of_job(client: Any, description: dict[str, Any]) -> list[OutputObjec
         if uri in expected:
             raise InvalidRequestError(
                 f"The input objects {expected[uri]} and {item.uri} have the same name, so the job wrote the output of "
-                f"both to {uri}, and one of them is lost. Give each input object of a job its own name, and run it again."
+                f"both to {uri}, and one of them is lost. Give each input object its own name, and run the job again."
             )
         expected[uri] = item.uri
         if uri in found:
@@ -225,7 +230,9 @@ def fetch(client: Any, item: OutputObject, start: int, end: int) -> bytes:
             for block in answer["Body"].iter_chunks(BLOCK):
                 data += block
         except (ClientError, BotoCoreError, HTTPError, OSError) as error:
-            if not (is_transient(error) or isinstance(error, (HTTPClientError, IncompleteReadError, HTTPError, OSError))):
+            if not (
+                is_transient(error) or isinstance(error, (HTTPClientError, IncompleteReadError, HTTPError, OSError))
+            ):
                 raise _s3_error("GetObject", place, error) from error
             tries = 1 if len(data) > had else tries + 1
             if tries >= FETCH_TRIES:

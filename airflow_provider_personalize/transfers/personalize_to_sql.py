@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any, ClassVar
 
@@ -10,10 +11,18 @@ from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 
 from airflow_provider_personalize.batch.output import OutputReader
-from airflow_provider_personalize.batch.rows import ROW_KINDS, USER_RECOMMENDATIONS, USER_SEGMENTS, Batch, Column, RowKind
+from airflow_provider_personalize.batch.rows import (
+    ROW_KINDS,
+    USER_RECOMMENDATIONS,
+    USER_SEGMENTS,
+    Batch,
+    Column,
+    RowKind,
+)
 from airflow_provider_personalize.compat import Context
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
+from airflow_provider_personalize.links.personalize import JOB_LINKS, persist_job_links
 from airflow_provider_personalize.naming import digest, job_kind_of
 from airflow_provider_personalize.resources import BATCH_SEGMENT_JOB, JobState, read_status
 from airflow_provider_personalize.sinks import open_sink
@@ -38,6 +47,8 @@ class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
     With ``append``, a table ``personalize_loads`` beside the target notes which job (or, with ``output_uri``, which
     version of which objects) was loaded; a load that is noted is not done again.
 
+    Assets in ``outlets`` get what is returned as their event's ``extra``, with the table's name.
+
     :param job_arn: The job whose output to load; it has to be ACTIVE. Its input objects tell which output objects are
         its own. Give this one or ``output_uri``.
     :param output_uri: What to load: an S3 object, all ``.out`` and ``.out.gz`` objects under an S3 prefix that ends in
@@ -52,12 +63,13 @@ class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
     :param column_names: Other names for columns: ``{"user_id": "customer"}``; None leaves a column out.
     :param create_table: Whether to create the table where it is missing.
     :param rejects_table: A table, of the same schema, to keep the lines set apart in; also when the load fails.
-    :param max_reject_rate: The share of the lines, 0.0 to 1.0, that may be set apart; if there are more, the load fails.
+    :param max_reject_rate: The share of the lines, 0.0 to 1.0, that may be set apart; with more, the load fails.
     :return: ``job_arn``, ``files``, ``lines``, ``rows``, ``rejects``, ``bytes`` and ``seconds``.
     """
 
     aws_hook_class = PersonalizeHook
     ui_color = "#e6f2ea"
+    operator_extra_links = JOB_LINKS
     template_fields: Sequence[str] = aws_template_fields(
         "column_names",
         "extra_columns",
@@ -104,7 +116,7 @@ class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
         """Load the output."""
         self._check_arguments()
         database = database_hook(self.sql_conn_id)
-        kind, objects = self._output()
+        kind, objects = self._output(context)
         size = sum(item.size for item in objects)
         self.log.info("Loading %s object(s), %.1f MB, into %s.", len(objects), size / 1e6, self.table)
         with Rejects(keep=bool(self.rejects_table)) as rejects:
@@ -121,7 +133,10 @@ class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
             else:
                 self.log.info("Published. %s", progress)
             counts = before or (result.lines, result.rows, result.rejects)
-            return summary(self.job_arn, len(objects), size, progress.seconds, counts)
+            done = summary(self.job_arn, len(objects), size, progress.seconds, counts)
+            for outlet in self.outlets:
+                context["outlet_events"][outlet].extra.update(done, table=self.table)
+            return done
 
     def _check_arguments(self) -> None:
         if bool(self.job_arn) == bool(self.output_uri):
@@ -132,7 +147,7 @@ class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
             raise InvalidRequestError(f"write_mode: expected one of {', '.join(WRITE_MODES)}, got {self.write_mode!r}.")
         if self.write_mode == "replace_slice" and not self.extra_columns:
             raise InvalidRequestError(
-                "write_mode='replace_slice' replaces the rows where extra_columns match: expected extra_columns, got none."
+                "write_mode='replace_slice' replaces where extra_columns match: expected extra_columns, got none."
             )
         if not 0 <= self.max_reject_rate <= 1:
             raise InvalidRequestError(f"max_reject_rate: expected 0.0 to 1.0, got {self.max_reject_rate!r}.")
@@ -145,13 +160,14 @@ class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
     def _s3_client(self) -> Any:
         return self.hook.s3_client()
 
-    def _output(self) -> tuple[RowKind | None, list[OutputObject]]:
+    def _output(self, context: Context) -> tuple[RowKind | None, list[OutputObject]]:
         if self.output_uri:
             return None, objects_at(self._s3_client, self.output_uri)
         job_arn = str(self.job_arn)
         job_kind = job_kind_of(job_arn)
         description = self.hook.describe_job(job_arn)
         status = read_status(job_kind, description)
+        persist_job_links(context, self, replace(status, arn=job_arn))
         status.raise_if_failed()
         if status.state is not JobState.SUCCEEDED:
             raise InvalidRequestError(

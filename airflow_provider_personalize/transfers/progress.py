@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import logging
 import tempfile
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 from airflow_provider_personalize.batch.output import OutputReader, Reject
 from airflow_provider_personalize.exceptions import TooManyRejectsError
+from airflow_provider_personalize.waiting import Logger
 
 #: Seconds between two reports.
 REPORT_EVERY = 5.0
@@ -27,9 +27,10 @@ class Rejects:
 
     def __init__(self, *, keep: bool) -> None:
         self.examples: list[str] = []
-        self._file = tempfile.TemporaryFile("w+", encoding="utf-8", prefix="personalize-rejects-") if keep else None
+        # __exit__() closes it.
+        self._file = tempfile.TemporaryFile("w+", encoding="utf-8", prefix="personalize-") if keep else None  # noqa: SIM115
 
-    def __enter__(self) -> Rejects:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -115,7 +116,7 @@ class Progress:
     :param size: How many bytes they have in all.
     """
 
-    def __init__(self, log: logging.Logger, reader: OutputReader, files: int, size: int) -> None:
+    def __init__(self, log: Logger, reader: OutputReader, files: int, size: int) -> None:
         self._log = log
         self._reader = reader
         self._files = files

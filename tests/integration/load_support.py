@@ -21,7 +21,10 @@ COLUMNS = "user_id text, rank integer, item_id text, score double precision"
 
 def line(user: str | None, *items: str, scores: list[float] | None = None, **more: Any) -> str:
     """Write a line of user recommendations; the n-th item scores 1/n."""
-    output = {"recommendedItems": items, "scores": [1 / n for n in range(1, len(items) + 1)] if scores is None else scores}
+    output = {
+        "recommendedItems": items,
+        "scores": [1 / n for n in range(1, len(items) + 1)] if scores is None else scores,
+    }
     return json.dumps({"input": {} if user is None else {"userId": user}, "output": output, "error": None, **more})
 
 
@@ -118,7 +121,10 @@ def mariadb(folder: Path) -> Iterator[int]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     options = [f"--port={port}", "--bind-address=127.0.0.1", f"--socket={folder / 's'}", "--local-infile=1"]
-    with (folder / "log").open("wb") as log, subprocess.Popen(["mariadbd", *data, *options], stdout=log, stderr=log) as server:
+    with (
+        (folder / "log").open("wb") as log,
+        subprocess.Popen(["mariadbd", *data, *options], stdout=log, stderr=log) as server,
+    ):
         try:
             _wait_for(port, server)
             yield port

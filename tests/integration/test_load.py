@@ -35,7 +35,7 @@ from tests.integration.load_support import (
 NASTY = [
     "plain",
     " space ",
-    'quote " and \' quote',
+    "quote \" and ' quote",
     "back\\slash \\n \\u0041 \\N",
     "tab\tnewline\nreturn\r",
     "comma, semicolon; {} [] %s %% $1 \\.",
@@ -80,7 +80,9 @@ def target(request, tmp_path, airflow_connection, monkeypatch) -> Target:
             # A hook's parameter, which an Airflow connection cannot set: see MySqlSink.
             from airflow.providers.mysql.hooks.mysql import MySqlHook
 
-            monkeypatch.setattr(MySqlHook, "local_infile", property(lambda self: True, lambda self, value: None), raising=False)
+            monkeypatch.setattr(
+                MySqlHook, "local_infile", property(lambda self: True, lambda self, value: None), raising=False
+            )
         return MySqlTarget(port, name, airflow_connection("target", json.dumps(connection | {"extra": extra})))
     path = tmp_path / "target.db"
     if kind == "duckdb":
@@ -111,7 +113,9 @@ def test_any_name_is_only_a_name(target, output, request):
         with pytest.raises(InvalidRequestError, match="MySQL Connector"):
             load(target, output.write(line("u", "a")), column_names=names)
         names["user_id"] = names["user_id"].replace("%s", "%d %%")
-    load(target, output.write(line("u", "a")), table='we"ird % ? table', column_names=names, extra_columns={'a"b%': "x"})
+    load(
+        target, output.write(line("u", "a")), table='we"ird % ? table', column_names=names, extra_columns={'a"b%': "x"}
+    )
     quoted = ", ".join('"' + name.replace('"', '""') + '"' for name in [*names.values(), 'a"b%'])
     sql = f'SELECT {quoted} FROM "we""ird % ? table"'
     assert target.execute(sql) == [("u", 1, "a", 1.0, "x")]
@@ -121,7 +125,9 @@ def test_any_name_is_only_a_name(target, output, request):
     ("lines", "columns", "expected"),
     [
         (
-            ['{"input":{"itemId":"1"},"output":{"recommendedItems":["2"],"theme":"T","itemsThemeRelevanceScores":[0.5]}}'],
+            [
+                '{"input":{"itemId":"1"},"output":{"recommendedItems":["2"],"theme":"T","itemsThemeRelevanceScores":[0.5]}}'
+            ],
             "item_id, rank, related_item_id, score, theme, theme_relevance",
             [("1", 1, "2", None, "T", 0.5)],
         ),
@@ -169,9 +175,18 @@ def test_replace_by_nothing_leaves_nothing(target, output):
 
 def test_replace_slice_touches_only_the_slice(target, output):
     uri = output.write(line("u", "a"))
-    for extra in ({"run_date": "2026-11-21", "n": 1}, {"run_date": "2026-11-22", "n": 1}, {"run_date": "2026-11-22", "n": 2}):
+    for extra in (
+        {"run_date": "2026-11-21", "n": 1},
+        {"run_date": "2026-11-22", "n": 1},
+        {"run_date": "2026-11-22", "n": 2},
+    ):
         load(target, uri, write_mode="replace_slice", extra_columns=extra)
-    load(target, output.write(line("v", "b")), write_mode="replace_slice", extra_columns={"run_date": "2026-11-22", "n": 1})
+    load(
+        target,
+        output.write(line("v", "b")),
+        write_mode="replace_slice",
+        extra_columns={"run_date": "2026-11-22", "n": 1},
+    )
     assert target.read() == [
         ("u", 1, "a", 1.0, "2026-11-21", 1),
         ("u", 1, "a", 1.0, "2026-11-22", 2),
@@ -187,7 +202,10 @@ def test_a_slice_can_be_null(target, output):
 
 
 def test_merge_replaces_what_the_job_covers(target, output):
-    load(target, output.write(line("u", "a", "b", "c"), line("v", "a"), line("gone", "a"), line(None, "p"), line("kept", "k")))
+    load(
+        target,
+        output.write(line("u", "a", "b", "c"), line("v", "a"), line("gone", "a"), line(None, "p"), line("kept", "k")),
+    )
     output.write(line("u", "d"), line("gone"), name="1.out")
     output.write(line("v", "e", "f"), line(None, "q"), line("new", "n"), name="2.out")
     (output.folder / "users.json.out").unlink()
@@ -227,7 +245,7 @@ def test_append_keeps_what_was_there(target, output):
     target.execute(f"CREATE TABLE recs ({COLUMNS})")
     target.execute("INSERT INTO recs VALUES ('x', 1, 'y', 0)")
     load(target, output.write(line("u", "a")), write_mode="append", create_table=False)
-    assert target.read() == rows("u", "a") + [("x", 1, "y", 0.0)]
+    assert target.read() == [*rows("u", "a"), ("x", 1, "y", 0.0)]
 
 
 def test_appended_output_that_changes_is_other_output(target, output):
@@ -246,7 +264,11 @@ def test_too_many_rejects_change_nothing_and_are_kept(target, output):
         assert target.read() == rows("u", "a")
         kept = target.execute("SELECT object, line, byte_offset, reason, text FROM rejected ORDER BY line")
         assert [row[:2] for row in kept] == [(uri, 2), (uri, 3)]
-        assert kept[0][2:] == (len(line("v", "b")) + 1, "expected JSON, got Expecting value: line 1 column 1 (char 0)", "nope")
+        assert kept[0][2:] == (
+            len(line("v", "b")) + 1,
+            "expected JSON, got Expecting value: line 1 column 1 (char 0)",
+            "nope",
+        )
         assert kept[1][3] == "the service reports an error: User error: no such user"
 
 
@@ -292,7 +314,9 @@ def test_a_table_with_more_columns_fits(target, output):
 
 
 def test_a_constraint_that_refuses_a_row_refuses_the_load(target, output):
-    target.execute(f"CREATE TABLE recs ({COLUMNS.replace('user_id text', 'user_id varchar(99)')}, PRIMARY KEY (user_id, rank))")
+    target.execute(
+        f"CREATE TABLE recs ({COLUMNS.replace('user_id text', 'user_id varchar(99)')}, PRIMARY KEY (user_id, rank))"
+    )
     load(target, output.write(line("u", "a")))
     with pytest.raises(TableMismatchError, match="refused"):
         load(target, output.write(line("u", "b"), line("u", "c")))
@@ -312,7 +336,9 @@ def test_giant_lines_are_loaded(target, output):
         ("i", 1, "user 0"),
         ("i", 120_000, "user 119999"),
     ]
-    assert target.execute("SELECT count(*), count(DISTINCT user_id), max(rank) FROM recs") == [(120_000, 120_000, 120_000)]
+    assert target.execute("SELECT count(*), count(DISTINCT user_id), max(rank) FROM recs") == [
+        (120_000, 120_000, 120_000)
+    ]
 
 
 @pytest.mark.parametrize("target", ["postgres", "sqlite"], indirect=True)
@@ -325,7 +351,7 @@ def test_two_loads_of_one_slice_end_as_one_of_them(target, output):
     def run(uri, extra):
         try:
             load(target, uri, write_mode="replace_slice", extra_columns=extra)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the test looks at it
             errors.append(error)
 
     threads = [threading.Thread(target=run, args=(uri, EXTRA)) for uri in (one, two, one, two)]

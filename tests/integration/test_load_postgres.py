@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import date, datetime, timezone
+from datetime import UTC, date, datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -63,7 +63,7 @@ def in_thread(function, *args, **kwargs):
     def run():
         try:
             outcome.append((function(*args, **kwargs), None))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised by join()
             outcome.append((None, error))
 
     thread = threading.Thread(target=run)
@@ -140,7 +140,7 @@ def test_columns_of_other_types_take_the_rows(target, output, mode):
     user = "6f1b2a8e-9a52-4a2e-8a9e-0a1b2c3d4e5f"
     extra = {
         **EXTRA,
-        "at": datetime(2026, 11, 22, tzinfo=timezone.utc),
+        "at": datetime(2026, 11, 22, tzinfo=UTC),
         "n": 7,
         "flag": True,
         "tag": "abc",
@@ -148,8 +148,10 @@ def test_columns_of_other_types_take_the_rows(target, output, mode):
     uri = output.write(line(user, "12", "5"))
     for _ in range(2):
         load(target, uri, write_mode=mode, extra_columns=extra)
-    found = target.execute("SELECT user_id::text, rank, item_id, score::text, run_date, at, n, flag, tag FROM recs ORDER BY 2")
-    same = (date(2026, 11, 22), datetime(2026, 11, 22, tzinfo=timezone.utc), 7, True, "abc")
+    found = target.execute(
+        "SELECT user_id::text, rank, item_id, score::text, run_date, at, n, flag, tag FROM recs ORDER BY 2"
+    )
+    same = (date(2026, 11, 22), datetime(2026, 11, 22, tzinfo=UTC), 7, True, "abc")
     assert found == [(str(UUID(user)), 1, 12, "1.000", *same), (str(UUID(user)), 2, 5, "0.500", *same)]
 
 
@@ -178,7 +180,7 @@ def test_types_that_do_not_take_the_values_are_an_error(target, output, ddl, mes
 
 def test_ids_that_a_number_would_change_are_an_error(target, output):
     target.execute("CREATE TABLE recs (user_id text, rank integer, item_id integer, score float8)")
-    with pytest.raises(TableMismatchError, match="'007'"):
+    with pytest.raises(TableMismatchError, match=r"'007'"):
         load(target, output.write(line("u", "7", "007")))
     assert target.read() == []
 
@@ -187,7 +189,8 @@ def test_a_table_is_created_with_fitting_types(target, output):
     extra = {"s": "x", "i": 1, "f": 0.5, "b": True, "d": date(2026, 11, 22)}
     load(target, output.write(line("u", "a")), extra_columns=extra)
     types = target.execute(
-        "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = 'recs' ORDER BY ordinal_position"
+        "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = 'recs' "
+        "ORDER BY ordinal_position"
     )
     assert types == [
         ("user_id", "text"),
@@ -232,7 +235,7 @@ def test_a_latin_1_database_takes_what_it_can(postgres_server, airflow_connectio
         target = PostgresTarget(database, airflow_connection("target", database.uri))
         load(target, output.write(line("Zoë", "é")))
         assert target.read() == rows("Zoë", "é")
-        with pytest.raises(TableMismatchError, match="no equivalent"):
+        with pytest.raises(TableMismatchError, match=r"no equivalent"):
             load(target, output.write(line("日本", "é")))
         assert target.read() == rows("Zoë", "é")
     finally:
@@ -240,7 +243,7 @@ def test_a_latin_1_database_takes_what_it_can(postgres_server, airflow_connectio
 
 
 def test_a_name_that_would_be_cut_short_is_refused(target, output):
-    with pytest.raises(InvalidRequestError, match="at most 63 bytes"):
+    with pytest.raises(InvalidRequestError, match=r"at most 63 bytes"):
         load(target, output.write(line("u", "a")), table="t" * 64)
 
 
@@ -327,12 +330,15 @@ def test_a_connection_that_is_cut_changes_nothing(target, output, gate, mode):
     new = output.write(*lines(20_000, "new"), name="new.out")
     join = in_thread(load, target, new, write_mode=mode)
     assert gate.reached.wait(60)
-    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    cut = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
     deadline = time.monotonic() + 30
     while not target.execute(cut) and time.monotonic() < deadline:
         time.sleep(0.05)
     gate.open.set()
-    with pytest.raises(Exception, match="terminat|closed|lost|invalid socket"):
+    with pytest.raises(Exception, match=r"terminat|closed|lost|invalid socket"):
         join()
     assert target.read() == before
     load(target, new, write_mode=mode)
@@ -352,7 +358,7 @@ def test_the_server_restarts_in_the_middle(postgres_server, target, output, gate
     postgres_server.stop()
     postgres_server.start()
     gate.open.set()
-    with pytest.raises(Exception, match="terminat|closed|lost|shutting down|invalid socket"):
+    with pytest.raises(Exception, match=r"terminat|closed|lost|shutting down|invalid socket"):
         join()
     assert target.read() == before
     load(target, new)

@@ -70,6 +70,7 @@ def job(monkeypatch):
     description = {
         "jobName": "nightly",
         "batchInferenceJobArn": JOB,
+        "batchSegmentJobArn": SEGMENTS,
         "status": "ACTIVE",
         "jobInput": {"s3DataSource": {"path": "s3://source/users/"}},
         "jobOutput": {"s3DataDestination": {"path": "s3://out/recs/"}},
@@ -104,8 +105,16 @@ def test_only_this_jobs_output_is_read(target, put):
     ("source", "destination", "inputs", "outputs"),
     [
         pytest.param("s3://source/users", "s3://out/recs", ["users/1.json"], ["recs/1.json.out"], id="no slashes"),
-        pytest.param("s3://source/users", "s3://out", ["users.json", "users_2/b.json"], ["users.json.out", "b.json.out"], id="a prefix"),
-        pytest.param("s3://source/users.json", "s3://out/recs/", ["users.json"], ["recs/users.json.out"], id="an object"),
+        pytest.param(
+            "s3://source/users",
+            "s3://out",
+            ["users.json", "users_2/b.json"],
+            ["users.json.out", "b.json.out"],
+            id="a prefix",
+        ),
+        pytest.param(
+            "s3://source/users.json", "s3://out/recs/", ["users.json"], ["recs/users.json.out"], id="an object"
+        ),
         pytest.param("s3://source/", "s3://source/recs/", ["1.json"], ["recs/1.json.out"], id="output under input"),
         pytest.param("s3://source/a b/", "s3://out/ü+%/", ["a b/é.json"], ["ü+%/é.json.out"], id="any characters"),
     ],
@@ -123,7 +132,7 @@ def test_a_missing_object_is_named(target, put, job):
     put("s3://source/users/1.json", "{}")
     put("s3://source/users/2.json", "{}")
     put("s3://out/recs/1.json.out", line("u", "a"))
-    with pytest.raises(MissingOutputError, match="s3://out/recs/2.json.out.*s3://source/users/2.json"):
+    with pytest.raises(MissingOutputError, match=r"s3://out/recs/2.json.out.*s3://source/users/2.json"):
         load(target, job_arn=JOB)
     assert target.execute("SELECT name FROM sqlite_master") == []
 
@@ -138,16 +147,18 @@ def test_input_of_one_name_in_two_folders_is_an_error(target, put, job):
     put("s3://source/users/a/1.json", "{}")
     put("s3://source/users/b/1.json", "{}")
     put("s3://out/recs/1.json.out", line("u", "a"))
-    with pytest.raises(InvalidRequestError, match="s3://source/users/a/1.json and s3://source/users/b/1.json have the same name"):
+    with pytest.raises(
+        InvalidRequestError, match=r"s3://source/users/a/1.json and s3://source/users/b/1.json have the same name"
+    ):
         load(target, job_arn=JOB)
 
 
 def test_a_job_that_is_not_done_is_an_error(target, s3, job):
     job(status="CREATE IN_PROGRESS")
-    with pytest.raises(InvalidRequestError, match="expected a job that is ACTIVE.*CREATE IN_PROGRESS"):
+    with pytest.raises(InvalidRequestError, match=r"expected a job that is ACTIVE.*CREATE IN_PROGRESS"):
         load(target, job_arn=JOB)
     job(status="CREATE FAILED", failureReason="no such thing")
-    with pytest.raises(JobFailedError, match="no such thing"):
+    with pytest.raises(JobFailedError, match=r"no such thing"):
         load(target, job_arn=JOB)
 
 
@@ -184,7 +195,7 @@ def test_an_object_or_a_prefix_by_its_uri(target, put):
 
 
 def test_a_bucket_that_is_not_there_is_named(target, s3):
-    with pytest.raises(MissingOutputError, match="s3://nowhere/x/.*no such bucket"):
+    with pytest.raises(MissingOutputError, match=r"s3://nowhere/x/.*no such bucket"):
         load(target, "s3://nowhere/x/")
 
 
@@ -192,7 +203,9 @@ def test_many_small_objects_are_read_in_order(target, put):
     for number in range(150):
         put(f"s3://out/recs/{number:03}.out", line(f"u{number:03}", "a"))
     assert load(target, "s3://out/recs/")["files"] == 150
-    assert [row[0] for row in target.execute("SELECT user_id FROM recs ORDER BY rowid")] == [f"u{n:03}" for n in range(150)]
+    assert [row[0] for row in target.execute("SELECT user_id FROM recs ORDER BY rowid")] == [
+        f"u{n:03}" for n in range(150)
+    ]
 
 
 class Cutting(http.server.ThreadingHTTPServer):
@@ -268,7 +281,7 @@ def test_a_connection_that_stays_broken_changes_nothing(target, put, cutting):
     load(target, "s3://out/recs/1.out")
     put("s3://out/recs/1.out", line("u", "b"))
     cutting.refuse = 10**6
-    with pytest.raises(Exception, match="503"):
+    with pytest.raises(Exception, match=r"503"):
         load(target, "s3://out/recs/1.out", botocore_config={"retries": {"total_max_attempts": 1}})
     assert target.read() == rows("u", "a")
 
@@ -284,7 +297,7 @@ def test_an_object_that_changes_while_it_is_read_is_an_error(target, put, s3, mo
         return fetch(client, item, start, end)
 
     monkeypatch.setattr(output_objects, "fetch", replaced)
-    with pytest.raises(MissingOutputError, match="deleted or replaced while the load was reading"):
+    with pytest.raises(MissingOutputError, match=r"deleted or replaced while the load was reading"):
         load(target, "s3://out/recs/1.out")
     assert target.execute("SELECT name FROM sqlite_master") == []
 
@@ -303,7 +316,8 @@ def _client_error(code: str, status: int):
     from botocore.exceptions import ClientError
 
     return ClientError(
-        {"Error": {"Code": code, "Message": "Access Denied"}, "ResponseMetadata": {"HTTPStatusCode": status}}, "GetObject"
+        {"Error": {"Code": code, "Message": "Access Denied"}, "ResponseMetadata": {"HTTPStatusCode": status}},
+        "GetObject",
     )
 
 

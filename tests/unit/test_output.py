@@ -128,7 +128,8 @@ def fast(request):
             id="scores of all sorts, and too few",
         ),
         pytest.param(
-            '{"input":{"userId":"\\u2028 \\ud83d\\ude00"},"output":{"recommendedItems":["\\"\\\\\\n\\t,","é\u2028\x85","]},["]}}',
+            '{"input":{"userId":"\\u2028 \\ud83d\\ude00"},'
+            '"output":{"recommendedItems":["\\"\\\\\\n\\t,","é\u2028\x85","]},["]}}',
             USER_RECOMMENDATIONS,
             [
                 ("\u2028 😀", 1, '"\\\n\t,', None),
@@ -163,7 +164,10 @@ def test_every_form(line, kind, rows, fast):
         ),
         (
             '{"input":{"itemId":"x"},"output":{"usersList":["a"],"recommendedItems":["b"]}}',
-            "expected one of recommendedItems, usersList and recommendedUsers in output, got recommendedItems and usersList",
+            (
+                "expected one of recommendedItems, usersList and recommendedUsers in output, got recommendedItems and "
+                "usersList"
+            ),
         ),
         (
             '{"input":{"userId":"x"},"output":{"recommendedItems":"a"}}',
@@ -224,7 +228,7 @@ def test_the_text_of_a_reject_is_cut_short():
 @pytest.mark.parametrize(
     "wrap",
     [
-        pytest.param(lambda lines: b"\n".join(lines), id="no newline at the end"),
+        pytest.param(b"\n".join, id="no newline at the end"),
         pytest.param(lambda lines: b"\r\n".join(lines) + b"\r\n", id="CRLF"),
         pytest.param(lambda lines: b"\n \n\n".join(lines) + b"\n\n", id="blank lines"),
         pytest.param(lambda lines: b"\xef\xbb\xbf" + b"\n\xef\xbb\xbf".join(lines), id="byte order marks"),
@@ -237,11 +241,13 @@ def test_every_wrapping(wrap, fast):
     reader, rows, rejects = read(wrap(lines), fast=fast)
     assert rejects == []
     assert reader.lines == 50
-    assert rows == [(str(n), rank, item, score) for n in range(50) for rank, item, score in ((1, "a", 0.5), (2, "b", 0.25))]
+    assert rows == [
+        (str(n), rank, item, score) for n in range(50) for rank, item, score in ((1, "a", 0.5), (2, "b", 0.25))
+    ]
 
 
 def test_nothing_but_a_newline_ends_a_line(fast):
-    separators = "\x0b \x0c \x1c \x85 \u2028 \u2029".split(" ")
+    separators = ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029"]
     line = {"input": {"userId": "u"}, "output": {"recommendedItems": [f"a{s}b" for s in separators if ord(s) > 31]}}
     _, rows, rejects = read(json.dumps(line, ensure_ascii=False).encode(), fast=fast)
     assert [row[2] for row in rows] == ["a\x85b", "a\u2028b", "a\u2029b"]
