@@ -8,11 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_personalize.compat import Context, conf
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
-from airflow_provider_personalize.links.personalize import (
-    PersonalizeJobLink,
-    PersonalizeOutputLink,
-    PersonalizeSolutionLink,
-)
+from airflow_provider_personalize.links.personalize import JOB_LINKS
 from airflow_provider_personalize.resources import JobKind
 from airflow_provider_personalize.triggers.personalize import PersonalizeJobTrigger
 from airflow_provider_personalize.waiting import deadline_after
@@ -26,11 +22,7 @@ class JobWaiterMixin:
 
     aws_hook_class = PersonalizeHook
     ui_color = "#e6f2ea"
-    operator_extra_links: Collection[BaseOperatorLink] = (
-        PersonalizeJobLink(),
-        PersonalizeSolutionLink(),
-        PersonalizeOutputLink(),
-    )
+    operator_extra_links: Collection[BaseOperatorLink] = JOB_LINKS
 
     #: The kind of job; each concrete subclass sets it.
     job_kind: ClassVar[JobKind]

@@ -32,9 +32,10 @@ from airflow_provider_personalize.transfers.personalize_to_sql import Personaliz
 from airflow_provider_personalize.transfers.sql_to_personalize import SqlToPersonalizeInputOperator
 
 try:
-    from airflow.sdk import DAG
+    from airflow.sdk import DAG, Asset
 except ImportError:  # Airflow 2
     from airflow import DAG
+    from airflow.datasets import Dataset as Asset
 
 AWS = "aws_default"
 WAREHOUSE = "postgres_default"
@@ -97,6 +98,7 @@ with DAG(
         table="recommendations",
         write_mode="replace_slice",
         extra_columns={"run_date": RUN_DATE},
+        outlets=[Asset("recommendations")],
         aws_conn_id=AWS,
     )
 

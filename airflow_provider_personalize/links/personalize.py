@@ -50,6 +50,10 @@ class PersonalizeOutputLink(BaseAwsLink):
         return super().format_link(**{**kwargs, "prefix": quote(str(kwargs.get("prefix", "")))})
 
 
+#: The links of every task that has to do with one job.
+JOB_LINKS = (PersonalizeJobLink(), PersonalizeSolutionLink(), PersonalizeOutputLink())
+
+
 def persist_job_links(context: Context, operator: Any, job: JobStatus) -> None:
     """
     Store what the links of a task need, before the task waits, so that they work from then on.

@@ -33,29 +33,41 @@ def load(path: Path) -> Any:
     return dag
 
 
-def written_by_the_job() -> dict[str, list[tuple[str, float]]]:
-    """Give each user's items and scores, as they lie in the output objects of the only job."""
+def written_by_the_jobs() -> list[dict[str, Any]]:
+    """Give the lines that lie in the output objects of all jobs."""
     import boto3
 
     personalize, s3 = boto3.client("personalize"), boto3.client("s3")
-    [job] = personalize.list_batch_inference_jobs()["batchInferenceJobs"]
-    job = personalize.describe_batch_inference_job(batchInferenceJobArn=job["batchInferenceJobArn"])[
-        "batchInferenceJob"
-    ]
-    bucket, _, prefix = job["jobOutput"]["s3DataDestination"]["path"].removeprefix("s3://").partition("/")
-    written = {}
-    for item in s3.list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]:
-        if item["Key"].endswith(".out"):
-            for line in s3.get_object(Bucket=bucket, Key=item["Key"])["Body"].iter_lines():
-                row = json.loads(line)
-                output = row["output"]
-                written[row["input"]["userId"]] = list(zip(output["recommendedItems"], output["scores"], strict=True))
+    arns = [job["batchInferenceJobArn"] for job in personalize.list_batch_inference_jobs()["batchInferenceJobs"]]
+    jobs = [personalize.describe_batch_inference_job(batchInferenceJobArn=arn)["batchInferenceJob"] for arn in arns]
+    arns = [job["batchSegmentJobArn"] for job in personalize.list_batch_segment_jobs()["batchSegmentJobs"]]
+    jobs += [personalize.describe_batch_segment_job(batchSegmentJobArn=arn)["batchSegmentJob"] for arn in arns]
+    written = []
+    for job in jobs:
+        bucket, _, prefix = job["jobOutput"]["s3DataDestination"]["path"].removeprefix("s3://").partition("/")
+        for item in s3.list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]:
+            if item["Key"].endswith(".out"):
+                body = s3.get_object(Bucket=bucket, Key=item["Key"])["Body"]
+                written += [json.loads(line) for line in body.iter_lines()]
+    assert all(line["error"] is None for line in written)
     return written
+
+
+def ranked(key: str, results: str) -> list[tuple[str, int, str]]:
+    """Give what the jobs wrote as rows: what was asked about, rank, result."""
+    return sorted(
+        (line["input"][key], rank, result)
+        for line in written_by_the_jobs()
+        for rank, result in enumerate(line["output"][results], 1)
+    )
 
 
 def check_nightly_email_list(database: Database, previews: Path, run_date: str) -> None:
     """The tables hold what the job wrote, and the emails are those of the subscribed."""
-    written = written_by_the_job()
+    written = {
+        line["input"]["userId"]: list(zip(line["output"]["recommendedItems"], line["output"]["scores"], strict=True))
+        for line in written_by_the_jobs()
+    }
     assert len(written) == 671
     assert sorted(database.execute("SELECT user_id, rank, item_id, score, run_date FROM recommendations")) == sorted(
         (user, rank, item, score, run_date)
@@ -81,9 +93,77 @@ def check_nightly_email_list(database: Database, previews: Path, run_date: str) 
     assert "Chiara &lt;3 D&#39;Angelo" in text, "names are text, not markup"
 
 
+def check_similar_items_catalog(database: Database, _: Path, run_date: str) -> None:
+    """Every item has its similar ones, whichever part it was in."""
+    rows = database.execute("SELECT item_id, rank, related_item_id FROM similar_items")
+    assert sorted(rows) == ranked("itemId", "recommendedItems")
+    assert {item for item, *_ in rows} == {item for (item,) in database.execute("SELECT item_id FROM items")}
+    assert sorted(database.execute("SELECT DISTINCT part FROM similar_items")) == [(0,), (1,), (2,)]
+
+
+def check_themed_carousels(database: Database, _: Path, run_date: str) -> None:
+    """Each carousel has the items and the theme that the job gave it."""
+    rows = database.execute("SELECT item_id, rank, related_item_id FROM carousels")
+    assert sorted(rows) == ranked("itemId", "recommendedItems")
+    themes = {line["input"]["itemId"]: line["output"]["theme"] for line in written_by_the_jobs()}
+    assert dict(database.execute("SELECT DISTINCT item_id, theme FROM carousels")) == themes
+    assert len(themes) == 20
+    assert database.execute("SELECT count(*) FROM carousels WHERE theme_relevance IS NULL") == [(0,)]
+
+
+def check_personalized_ranking(database: Database, _: Path, run_date: str) -> None:
+    """Each subscriber has all offers, in the job's order."""
+    rows = database.execute("SELECT user_id, rank, item_id FROM ranked_offers")
+    assert sorted(rows) == ranked("userId", "recommendedItems")
+    orders = dict(database.execute("SELECT user_id, array_agg(item_id ORDER BY rank) FROM ranked_offers GROUP BY 1"))
+    offers = sorted(item for (item,) in database.execute("SELECT item_id FROM offers"))
+    assert len(orders) == 632
+    assert all(sorted(order) == offers for order in orders.values())
+    assert len(set(map(tuple, orders.values()))) > 100, "the order is each subscriber's own"
+
+
+def check_segment_campaign(database: Database, _: Path, run_date: str) -> None:
+    """Two segments, of users who are active enough, as the campaign's slice."""
+    rows = database.execute("SELECT segment, rank, user_id, campaign FROM campaign_audience")
+    assert sorted(row[:3] for row in rows) == ranked("itemAttributes", "usersList")
+    assert {(segment, campaign) for segment, _, _, campaign in rows} == {
+        ('ITEMS.GENRES = "Film-Noir" AND ITEMS.GENRES = "Mystery"', "classics"),
+        ('ITEMS.GENRES = "Sci-Fi" AND ITEMS.YEAR = 1982', "classics"),
+    }
+    users = {user for _, _, user, _ in rows}
+    assert 300 < len(users) <= 448, "two thirds of the 671 users are active enough"
+
+
+def check_item_launch_audience(database: Database, _: Path, run_date: str) -> None:
+    """Each item that is new that day has its audience."""
+    rows = database.execute("SELECT segment, rank, user_id, launched FROM launch_audience")
+    assert sorted(row[:3] for row in rows) == ranked("itemId", "usersList")
+    assert {(segment, day) for segment, _, _, day in rows} == {
+        (item, run_date) for (item,) in database.execute("SELECT item_id FROM launches")
+    }
+
+
+def check_popular_fallback(database: Database, _: Path, run_date: str) -> None:
+    """Who has no recommendations gets what is popular, and nobody else."""
+    rows = database.execute("SELECT user_id, rank, item_id FROM fallback_recommendations")
+    assert sorted(rows) == ranked("userId", "recommendedItems")
+    assert {user for user, *_ in rows} == {"1", "2", "3"}
+    assert len({item for _, _, item in rows}) == 10, "the same items for all"
+
+
+def check_batch_on_demand(database: Database, _: Path, run_date: str) -> None:
+    """The form as it opens: ten recommendations for each subscriber."""
+    rows = database.execute("SELECT user_id, rank, item_id, label FROM on_demand")
+    assert sorted(row[:3] for row in rows) == ranked("userId", "recommendedItems")
+    assert len(rows) == 6320
+    assert {label for *_, label in rows} == {"on demand"}
+
+
 CHECKS: dict[str, Callable[[Database, Path, str], None]] = {
-    "nightly_email_list": check_nightly_email_list,
+    name.removeprefix("check_"): check for name, check in list(globals().items()) if name.startswith("check_")
 }
+NIGHTLY = next(path for path in FILES if path.stem == "nightly_email_list")
+ON_DEMAND = next(path for path in FILES if path.stem == "batch_on_demand")
 
 
 def test_every_example_has_a_check() -> None:
@@ -99,34 +179,141 @@ def test_parsing_gives_no_warning(path: Path) -> None:
     subprocess.run([sys.executable, "-c", before + program], check=True, timeout=120)
 
 
-@pytest.mark.usefixtures("airflow_db", "local")
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-@pytest.mark.parametrize("by_hand", [False, True], ids=["scheduled", "by hand"])
-def test_runs(
-    path: Path,
-    by_hand: bool,
-    postgres: Database,
-    airflow_connection: Callable[[str, str], str],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
+@pytest.fixture
+def shop(postgres: Database, airflow_connection: Callable[[str, str], str], airflow_db: None, local: Any) -> Database:
+    """The company's database, and the connections to it and to the stand-in."""
     airflow_connection("postgres_default", postgres.uri)
     airflow_connection("aws_default", "aws://")
-    monkeypatch.setenv("AIRFLOW_VAR_EMAIL_PREVIEW_DIR", str(tmp_path))
     fill(postgres)
-    postgres.execute("UPDATE subscribers SET name = 'Chiara <3 D''Angelo' WHERE user_id = '101'")
+    return postgres
 
+
+def run_dag(path: Path, date: datetime | None, **kwargs: Any) -> Any:
+    """Run a DAG without its patience, for a date, or None as by hand on Airflow 3."""
     dag = load(path)
+    takes = dag.test.__func__.__code__.co_varnames
+    kwargs["logical_date" if "logical_date" in takes else "execution_date"] = date
     for task in dag.tasks:
         task.retries = 0
-        task.poke_interval = 0.2
+        for name in ("poke_interval", "poll_interval"):
+            if hasattr(task, "partial_kwargs"):
+                task.partial_kwargs |= {"retries": 0} | ({name: 0.2} if "role_arn" in task.partial_kwargs else {})
+            elif hasattr(task, name):
+                setattr(task, name, 0.2)
+    return dag.test(**kwargs)
+
+
+def states(run: Any) -> dict[str, str]:
+    return {ti.task_id: str(ti.state) for ti in run.get_task_instances()}
+
+
+@pytest.mark.parametrize(
+    ("path", "by_hand"),
+    [pytest.param(path, False, id=path.stem) for path in FILES] + [pytest.param(NIGHTLY, True, id="by hand")],
+)
+def test_runs(path: Path, by_hand: bool, shop: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AIRFLOW_VAR_EMAIL_PREVIEW_DIR", str(tmp_path))
+    shop.execute("UPDATE subscribers SET name = 'Chiara <3 D''Angelo' WHERE user_id = '101'")
+    shop.execute("UPDATE launches SET launched = '2026-03-01'")
+    if path.stem == "popular_fallback":
+        shop.execute("CREATE TABLE recommendations AS SELECT user_id, '2026-02-28' AS run_date FROM subscribers")
+        shop.execute("UPDATE recommendations SET run_date = '2026-02-27' WHERE user_id IN ('1', '2', '3')")
+
     if not by_hand:
-        run = dag.test(datetime(2026, 3, 1, 2, tzinfo=UTC))
-    elif "logical_date" in dag.test.__func__.__code__.co_varnames:
-        run = dag.test(logical_date=None)
+        run = run_dag(path, datetime(2026, 3, 1, 2, tzinfo=UTC))
+    elif "logical_date" in load(path).test.__func__.__code__.co_varnames:
+        run = run_dag(path, None)
     else:
         pytest.skip("every run has a logical date on Airflow 2")
 
     assert run.state == "success"
     run_date = (run.logical_date or run.run_after).date().isoformat()
-    CHECKS[path.stem](postgres, tmp_path, run_date)
+    CHECKS[path.stem](shop, tmp_path, run_date)
+
+
+class TestOnDemand:
+    def test_segments_from_files_on_s3(self, shop: Database, local: Any) -> None:
+        body = b'{"itemId": "1"}\n{"itemId": "2"}\n'
+        local.s3(local.region).put_object(Bucket="personalize-local", Key="mine/items.json", Body=body)
+        asked = {
+            "job": "segment",
+            "solution": "item-affinity",
+            "ids_from": "s3",
+            "input_uri": "s3://personalize-local/mine/",
+            "num_results": 50,
+            "table": "audience",
+            "write_mode": "merge",
+        }
+        run = run_dag(ON_DEMAND, datetime(2026, 4, 1, tzinfo=UTC), run_conf=asked)
+        assert run.state == "success"
+        found = states(run)
+        assert found["write_input"] == found["inference"] == "skipped"
+        rows = shop.execute("SELECT segment, rank, user_id FROM audience")
+        assert sorted(rows) == ranked("itemId", "usersList")
+        assert len(rows) == 100
+
+    def test_a_filter_with_values(self, shop: Database) -> None:
+        asked = {
+            "sql": "SELECT user_id FROM subscribers WHERE email LIKE 'reader1%'; ",
+            "filter": "genres",
+            "filter_values": {"GENRES": ["Film-Noir", "Western"]},
+            "exploration_weight": 0.3,
+        }
+        run = run_dag(ON_DEMAND, datetime(2026, 4, 2, tzinfo=UTC), run_conf=asked)
+        assert run.state == "success"
+        rows = shop.execute("SELECT user_id, genres FROM on_demand JOIN items USING (item_id)")
+        assert {user[0] for user, _ in rows} == {"1"}
+        assert all({"Film-Noir", "Western"} & set(genres.split("|")) for _, genres in rows)
+        assert len(rows) > 100
+
+    @pytest.mark.parametrize(
+        ("asked", "sentence"),
+        [
+            ({"sql": None}, "Query: expected one"),
+            ({"sql": "DROP TABLE items"}, "begins with SELECT"),
+            ({"ids_from": "s3"}, "Folder on S3: expected one"),
+            ({"input_uri": "s3://b/in/"}, "Folder on S3: leave it empty"),
+            ({"filter_values": {"GENRES": ["x"]}}, "name the filter"),
+            ({"ids_from": "s3", "input_uri": "s3://b/in/", "filter": "f", "filter_values": {"A": [1]}}, "has its own"),
+            ({"job": "segment", "exploration_weight": 0}, "Exploration: leave it empty"),
+        ],
+    )
+    def test_what_does_not_go_together_is_said_in_a_sentence(self, asked: dict[str, Any], sentence: str) -> None:
+        from airflow_provider_personalize.compat import AirflowFailException
+
+        dag = load(ON_DEMAND)
+        params = {name: getattr(param, "value", param) for name, param in dict.items(dict(dag.params))} | asked
+        with pytest.raises(AirflowFailException, match="Nothing was submitted") as caught:
+            dag.task_dict["check"].python_callable(params=params)
+        assert len(caught.value.args[0].splitlines()) == 2
+        assert sentence in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "asked",
+        [
+            {"job": "campaign"},
+            {"num_results": 0},
+            {"num_results": "many"},
+            {"solution": "arn:aws:personalize:us-east-1:123456789012:solution/mine"},
+            {"input_uri": "s3://b/in"},
+            {"filter_values": {"GENRES": "Comedy"}},
+            {"filter_values": {"$GENRES": ["Comedy"]}},
+            {"exploration_weight": 1.5},
+            {"table": "a; DROP TABLE b"},
+            {"write_mode": "truncate"},
+            {"label": ""},
+        ],
+        ids=str,
+    )
+    def test_the_form_refuses_what_no_field_takes(self, asked: dict[str, Any]) -> None:
+        params = load(ON_DEMAND).params
+        params.validate()
+        [(name, value)] = asked.items()
+        with pytest.raises(Exception, match="Invalid input for param"):
+            params[name] = value
+
+    def test_nothing_is_submitted_when_it_is_refused(self, shop: Database, local: Any) -> None:
+        run = run_dag(ON_DEMAND, datetime(2026, 4, 3, tzinfo=UTC), run_conf={"ids_from": "s3"})
+        assert run.state == "failed"
+        assert states(run)["check"] == "failed"
+        assert local.controls.state()["jobs"] == []

@@ -1,0 +1,88 @@
+"""
+### What is popular, for those nobody knows yet
+
+Whenever `nightly_email_list` has loaded its recommendations, the subscribers who got none get what is popular, by a
+solution of the recipe Popularity-Count: the load announces its table as an asset, and this DAG is scheduled on that.
+The rows go to the table `fallback_recommendations`. Where everybody has recommendations, the rest of the run is
+skipped.
+
+The database has the tables `subscribers` (`user_id, subscribed`) and `recommendations` (from `nightly_email_list`).
+
+It runs as it is against the local stand-in (`make airflow`). Against AWS, give the connections `aws_default` and
+`postgres_default`, and set the Airflow variables `personalize_bucket`, `personalize_role_arn` (the role that
+Personalize reads and writes the bucket with) and `personalize_arn_prefix` (what the ARNs of your solutions begin with).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from airflow_provider_personalize.operators.batch import PersonalizeCreateBatchInferenceJobOperator
+from airflow_provider_personalize.transfers.personalize_to_sql import PersonalizeToSqlOperator
+from airflow_provider_personalize.transfers.sql_to_personalize import SqlToPersonalizeInputOperator
+
+try:
+    from airflow.sdk import DAG, Asset
+except ImportError:  # Airflow 2
+    from airflow import DAG
+    from airflow.datasets import Dataset as Asset
+
+AWS = "aws_default"
+WAREHOUSE = "postgres_default"
+
+BUCKET = "{{ var.value.get('personalize_bucket', 'personalize-local') }}"
+ROLE = "{{ var.value.get('personalize_role_arn', 'arn:aws:iam::123456789012:role/personalize-local') }}"
+ARN = "{{ var.value.get('personalize_arn_prefix', 'arn:aws:personalize:us-east-1:123456789012') }}"
+
+# A run that was triggered by hand has no logical date on Airflow 3.
+FOLDER = f"s3://{BUCKET}/popular_fallback/{{{{ (dag_run.logical_date or dag_run.run_after) | ts_nodash }}}}"
+#: The table that the DAG nightly_email_list announces.
+RECOMMENDATIONS = Asset("recommendations")
+
+with DAG(
+    dag_id="popular_fallback",
+    description="Popular items for subscribers without recommendations",
+    doc_md=__doc__,
+    schedule=[RECOMMENDATIONS],
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    is_paused_upon_creation=True,
+    default_args={"retries": 2, "retry_delay": timedelta(minutes=5)},
+    tags=["personalize", "example"],
+) as dag:
+    prepare = SqlToPersonalizeInputOperator(
+        task_id="prepare",
+        sql="""
+            SELECT user_id FROM subscribers
+            WHERE subscribed AND user_id NOT IN (SELECT user_id FROM recommendations WHERE run_date = (
+                SELECT max(run_date) FROM recommendations
+            ))
+            ORDER BY user_id
+        """,
+        sql_conn_id=WAREHOUSE,
+        s3_uri=f"{FOLDER}/input/",
+        recipe="aws-popularity-count",
+        allow_empty=True,
+        aws_conn_id=AWS,
+    )
+
+    popular = PersonalizeCreateBatchInferenceJobOperator(
+        task_id="popular",
+        solution_arn=f"{ARN}:solution/popularity-count",
+        role_arn=ROLE,
+        input_uri=prepare.output,
+        output_uri=f"{FOLDER}/output/",
+        num_results=10,
+        deferrable=True,
+        aws_conn_id=AWS,
+    )
+
+    PersonalizeToSqlOperator(
+        task_id="load",
+        job_arn=popular.output,
+        sql_conn_id=WAREHOUSE,
+        table="fallback_recommendations",
+        column_names={"score": None},
+        aws_conn_id=AWS,
+    )
