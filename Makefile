@@ -8,6 +8,8 @@ VENV := .venv$(if $(filter-out highest,$(RESOLUTION)),-$(RESOLUTION))
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 PYTEST := $(BIN)/python -m pytest
+# Tests that neither need the machine to themselves nor share a process.
+WORKERS ?= --numprocesses 2 --dist worksteal
 SOURCES := airflow_provider_personalize example_dags tests
 
 .DEFAULT_GOAL := help
@@ -40,10 +42,10 @@ test-pure: $(READY) ## Run the tests of the pure modules, with Airflow and boto3
 	$(PYTEST) tests/unit --pure
 
 test-unit: $(READY)
-	$(PYTEST) tests/unit
+	$(PYTEST) $(WORKERS) tests/unit
 
 test-integration: $(READY)
-	$(PYTEST) tests/integration
+	$(PYTEST) $(WORKERS) tests/integration
 
 test-system: $(READY)
 	$(PYTEST) tests/system --ignore tests/system/test_wheel.py
@@ -68,7 +70,7 @@ types: $(READY) ## Check the types
 check: lint types test ## Check everything that a change should pass
 
 bench: $(READY) ## Measure, and print the tables
-	$(PYTEST) tests/benchmarks -s
+	@for benchmark in tests/benchmarks/bench_*.py; do echo "== $$benchmark"; $(BIN)/python $$benchmark || exit; done
 
 clean: ## Remove all that was made, the virtual environments included
 	rm -rf .venv* .demo .state build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

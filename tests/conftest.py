@@ -105,12 +105,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def postgres_server() -> Iterator[Postgres]:
     """A real PostgreSQL server, for this session alone."""
     from example_dags.demo.postgres import Postgres
     from example_dags.demo.processes import Processes
 
-    folder = tmp_path_factory.mktemp("postgres")
+    # Not in pytest's folder, which it shuts to others: where we are root, the server runs as a user of its own.
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     processes = Processes(folder / "logs", os.environ)
     try:
         server = Postgres(folder / "data", processes).start()
@@ -118,6 +119,7 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgr
         server.stop()
     finally:
         processes.close()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

@@ -6,9 +6,11 @@ It listens on a free port of the loopback interface, and ends with the process t
 
 from __future__ import annotations
 
+import fcntl
 import secrets
 import signal
 import socket
+import tempfile
 import warnings
 from contextlib import closing
 from pathlib import Path
@@ -84,8 +86,11 @@ class Postgres:
 
         # The package makes the directory ready, and a user to run as where we are root, whom PostgreSQL refuses. The
         # server itself is started here, as a process like the others, rather than by pg_ctl as a daemon.
-        installed = get_server(self.data, start=False)
-        installed.ensure_pgdata_inited()
+        with (Path(tempfile.gettempdir()) / "personalize-demo-postgres.lock").open("w") as lock:
+            # Two that start at once, as two workers of the tests do, would both make that user.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            installed = get_server(self.data, start=False)
+            installed.ensure_pgdata_inited()
         # The same address and port as before: connections to a server that was stopped or killed find it again.
         for port in [self.port] if self.port else [free_port() for _ in range(3)]:
             settings = {**_FAST, "port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
