@@ -4,6 +4,9 @@ PYTHON ?= python3
 # The newest versions that fit by default; `make test RESOLUTION=lowest-direct` takes the oldest that are promised.
 RESOLUTION ?= highest
 
+# What of this package's extras to install; mysql needs MariaDB's headers and a C compiler.
+EXTRAS ?= dev
+
 VENV := .venv$(if $(filter-out highest,$(RESOLUTION)),-$(RESOLUTION))
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
@@ -25,7 +28,7 @@ $(READY): pyproject.toml
 		|| { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --resolution $(RESOLUTION) --editable '.[dev]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --resolution $(RESOLUTION) --editable '.[$(EXTRAS)]'
 	@touch $@
 
 venv: $(READY) ## Make the virtual environment
