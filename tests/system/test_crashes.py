@@ -29,8 +29,7 @@ RETRIES_SOON = {
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory):
-    state = tmp_path_factory.mktemp("crashes")
+def stack(state):
     marks = state / "marks"
     marks.mkdir()
     with Stack(

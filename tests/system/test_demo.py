@@ -29,9 +29,7 @@ def processes_of(state: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
-def test_an_end_before_its_time_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
-    state = tmp_path / "state"
-    # Make sees to the signals of a terminal as a person's shell would have it: the demo is what is signalled.
+def test_an_end_before_its_time_leaves_no_process(state: Path, number: signal.Signals) -> None:
     demo = subprocess.Popen(
         [sys.executable, "-m", "example_dags.demo.run", "demo", "--state", str(state)],
         cwd=ROOT,
