@@ -77,7 +77,7 @@ class _LongList:
 
 def read_giant(file: IO[bytes], *, fast: bool = True) -> Iterator[Line]:
     """
-    Read one line in pieces: one or more lines of the same entity, whose items follow one another.
+    Read one line in pieces: one or more lines of the same entity, whose items follow one another. None if it is blank.
 
     :param file: A file that holds the line and nothing else.
     :param fast: Whether to use what the extra ``fast`` installs, where it is there.
@@ -96,6 +96,8 @@ def read_giant(file: IO[bytes], *, fast: bool = True) -> Iterator[Line]:
         rest: str = end.value
     except RecursionError:
         raise BadLineError("expected JSON of some levels, got one that is nested too deeply") from None
+    if not rest.encode().strip():
+        return
     head = read_head(parse(rest))
 
     def number_of(values: Any) -> int | None:

@@ -9,6 +9,7 @@ that look as the service was recorded to write them are read by :mod:`.fast`, to
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from airflow_provider_personalize.batch.blocks import GiantLine, Lines, cut_lines, gunzip
@@ -109,15 +110,23 @@ class OutputReader:
 
     def _read_giant(self, uri: str, part: GiantLine) -> Iterator[Batch]:
         with part:
-            self.lines += 1
-            rank = 1
+            pieces = read_giant(part.file, fast=self._fast)
             try:
-                for piece in read_giant(part.file, fast=self._fast):
-                    yield Batch.of([self._of_kind(piece)], rank)
-                    rank += len(piece.items)
+                first = next(pieces, None)
+                if first is not None:
+                    self._of_kind(first)
             except BadLineError as error:
+                self.lines += 1
                 part.file.seek(0)
                 self._reject(uri, part.number, part.offset, str(error), part.file.read(4 * REJECT_TEXT))
+                return
+            if first is None:  # a blank line
+                return
+            self.lines += 1
+            rank = 1
+            for piece in chain([first], pieces):
+                yield Batch.of([piece], rank)
+                rank += len(piece.items)
 
     def _of_kind(self, line: Line) -> Line:
         if self.kind is None:

@@ -8,6 +8,7 @@ always; values are bound, always.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ WRITE_MODES = ("replace", "replace_slice", "merge", "append")
 LEDGER = "personalize_loads"
 #: Rows in one call of the driver, where a sink has nothing better than inserts.
 INSERT_ROWS = 10_000
+_TEXT_TYPE = re.compile("char|text|clob|string|blob", re.IGNORECASE)
 #: Stands for a bound value in the SQL that sinks build; no identifier can hold it.
 VALUE = "\0"
 
@@ -226,6 +228,16 @@ class Sink:
                 f"its columns {', '.join(needed)} are NOT NULL without a default, and nothing fills them. Give them a "
                 "default, or a value in extra_columns."
             )
+        self.check_texts()
+
+    def check_texts(self) -> None:
+        """Make sure that ids go into columns of text: as a number, ``007`` would be ``7``."""
+        for column in self.load.columns:
+            kind = self.existing[self.fold(column.name)].type
+            if column.type == "text" and kind and not _TEXT_TYPE.search(kind):
+                raise self.mismatch(
+                    f"its column {column.name} is of type {kind}, which would change ids such as '007'. Make it text."
+                )
 
     def describe(self) -> Mapping[str, TableColumn] | None:
         """Give the target's columns by name, or None where there is no such table."""

@@ -120,12 +120,11 @@ class RowEncoder:
             shared.text(batch.themes)
         prefix, starts, sizes = shared.build()
 
-        line = np.repeat(np.arange(len(counts)), counts)
         rows = _Layout(np, len(batch.items))
-        rows.piece(prefix, starts[line], sizes[line])
+        rows.piece(prefix, np.repeat(starts, counts), np.repeat(sizes, counts))
         if "rank" in self._roles:
             before = np.cumsum(counts) - counts - np.array(batch.first_ranks)
-            rows.number(self._roles["rank"], np.arange(len(batch.items)) - before[line])
+            rows.number(self._roles["rank"], np.arange(len(batch.items)) - np.repeat(before, counts))
         for role, values in (("score", batch.scores), ("relevance", batch.relevances)):
             if role in self._roles:
                 rows.number(self._roles[role], _doubles(np, values), nullable=True)
@@ -176,28 +175,37 @@ class _Layout:
 
     def piece(self, data: Any, starts: Any, sizes: Any) -> None:
         """Add bytes from an array, for each row its own."""
-        np = self._np
-        if self._fixed:
-            block = np.empty(self._count, dtype=[(f"f{n}", code) for n, (code, _) in enumerate(self._fixed)])
-            for number, (_, values) in enumerate(self._fixed):
-                block[f"f{number}"] = values
-            size = block.itemsize
-            self._pieces.append((block.view(np.uint8), np.arange(self._count) * size, np.full(self._count, size)))
-            self._fixed = []
+        self._end_block()
         self._pieces.append((data, starts, sizes))
+
+    def _end_block(self) -> None:
+        """Put the fixed parts since the last piece together."""
+        if self._fixed:
+            codes = [(f"f{number}", code) for number, (code, _) in enumerate(self._fixed)]
+            block = self._np.empty(self._count, dtype=codes)
+            for (name, _), (_, values) in zip(codes, self._fixed, strict=True):
+                block[name] = values
+            self._pieces.append((block, None, block.itemsize))
+            self._fixed = []
 
     def build(self) -> tuple[Any, Any, Any]:
         """Write all rows, and give them in one array with the place and size of each."""
         np = self._np
-        if self._fixed:
-            self.piece(np.empty(0, np.uint8), np.zeros(self._count, np.int64), np.zeros(self._count, np.int64))
-        row_sizes = sum(sizes for _, _, sizes in self._pieces)
-        row_starts = np.cumsum(row_sizes) - row_sizes
-        out = np.empty(int(row_sizes.sum()), dtype=np.uint8)
-        place = row_starts
+        self._end_block()
+        row_sizes = np.zeros(self._count, dtype=np.int64)
+        for _, _, sizes in self._pieces:
+            row_sizes += sizes
+        ends = np.cumsum(row_sizes)
+        row_starts = ends - row_sizes
+        out = np.empty(int(ends[-1]) if self._count else 0, dtype=np.uint8)
+        place = row_starts.copy()
         for data, starts, sizes in self._pieces:
-            _place(np, out, place, data, starts, sizes)
-            place = place + sizes
+            if starts is None:
+                target = _window(np, out, sizes)
+                target[place] = data.view(target.dtype)
+            else:
+                _place(np, out, place, data, starts, sizes)
+            place += sizes
         return out, row_starts, row_sizes
 
 

@@ -307,6 +307,13 @@ def test_a_table_that_does_not_fit_is_an_error(target, output, ddl, arguments, m
         assert target.read() == []
 
 
+@pytest.mark.parametrize("target", ["sqlite", "mysql", "duckdb", "generic"], indirect=True)
+def test_a_number_is_no_place_for_an_id(target, output):
+    target.execute(f"CREATE TABLE recs ({COLUMNS.replace('item_id text', 'item_id integer')})")
+    with pytest.raises(TableMismatchError, match=r"item_id is of type .*'007'"):
+        load(target, output.write(line("u", "1")))
+
+
 def test_a_table_with_more_columns_fits(target, output):
     target.execute(f"CREATE TABLE recs (note text, {COLUMNS}, owner text NOT NULL DEFAULT 'me')")
     load(target, output.write(line("u", "a")))

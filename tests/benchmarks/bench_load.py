@@ -1,0 +1,309 @@
+"""
+How fast output becomes rows of PostgreSQL, beside psql that copies the same rows, already expanded, from CSV.
+
+    python tests/benchmarks/bench_load.py [--cases lines giant …] [--runs 3] [--scale 1.0] [--uri postgresql://…]
+
+Ours is ``PersonalizeToSqlOperator.execute``, connection and commit included, imports not, in a process of its own; its
+memory is the peak over what the imports take. The yardstick is a psql process. Both take turns at the same server: the
+one at ``--uri``, or an embedded one. Figures are medians of the runs, and of the ratios of each pair.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from example_dags.demo.postgres import Postgres, free_port
+from example_dags.demo.processes import Processes
+
+ROW = "user_id text, rank int, item_id text, score double precision"
+SEGMENT = "segment text, rank int, user_id text"
+KEYED = "CREATE TABLE {table} (" + ROW + ", PRIMARY KEY (user_id, rank))"
+
+
+def write_lines(folder: Path, scale: float) -> tuple[Path, Path]:
+    """Write 200,000 lines of 25 recommendations with scores, and the same as 5,000,000 rows."""
+    source, expanded = folder / "lines.out", folder / "lines.csv"
+    draw = random.Random(1)
+    items = [str(draw.randrange(1, 100_000)) for _ in range(20_000)]
+    with source.open("w") as out, expanded.open("w", newline="") as rows:
+        writer = csv.writer(rows)
+        for user in range(int(200_000 * scale)):
+            picked = draw.sample(items, 25)
+            scores = sorted((round(draw.random() / 20, 7) for _ in picked), reverse=True)
+            line = {
+                "input": {"userId": str(user)},
+                "output": {"recommendedItems": picked, "scores": scores},
+                "error": None,
+            }
+            out.write(json.dumps(line, separators=(",", ":")) + "\n")
+            writer.writerows(
+                (user, rank, item, score) for rank, (item, score) in enumerate(zip(picked, scores, strict=True), 1)
+            )
+    return source, expanded
+
+
+def write_giants(folder: Path, scale: float) -> tuple[Path, Path]:
+    """Write one line of 5,000,000 users (for each 1.0 of the scale), and the same as rows."""
+    source, expanded = folder / "giant.out", folder / "giant.csv"
+    draw = random.Random(2)
+    with source.open("w") as out, expanded.open("w", newline="") as rows:
+        writer = csv.writer(rows)
+        for segment in range(max(1, int(scale))):
+            users = [f"A{draw.randrange(10**9):X}" for _ in range(int(5_000_000 * min(scale, 1.0)))]
+            line = {"input": {"itemId": f"B{segment}"}, "output": {"usersList": users}, "error": None}
+            out.write(json.dumps(line) + "\n")
+            writer.writerows((f"B{segment}", rank, user) for rank, user in enumerate(users, 1))
+    return source, expanded
+
+
+COPY = "\\copy {table} FROM '{csv}' (FORMAT csv)"
+MERGE = (
+    "BEGIN",
+    f"CREATE TEMP TABLE stage ({ROW}) ON COMMIT DROP",
+    "\\copy stage FROM '{csv}' (FORMAT csv)",
+    "ANALYZE stage",
+    "DELETE FROM {table} WHERE user_id IN (SELECT user_id FROM stage)",
+    "INSERT INTO {table} SELECT * FROM stage",
+    "COMMIT",
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """
+    One thing to measure.
+
+    :param what: What is loaded, in words.
+    :param write: Writes the output and the CSV file.
+    :param table: The statement that makes the table.
+    :param reference: What psql is given.
+    :param bound: The most times as long as psql.
+    :param memory: The most memory over the imports, in MB.
+    :param filled: Whether the table holds the same rows before.
+    :param s3: Whether the output comes from S3's stand-in, moto, in another process.
+    :param arguments: Further arguments of the operator.
+    """
+
+    what: str
+    write: Callable[[Path, float], tuple[Path, Path]]
+    table: str
+    reference: tuple[str, ...]
+    bound: float
+    memory: float
+    filled: bool = False
+    s3: bool = False
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+PLAIN = f"CREATE TABLE {{table}} ({ROW})"
+CASES = {
+    "lines": Case("short lines", write_lines, PLAIN, (COPY,), 0.80, 150),
+    "s3": Case("short lines from S3", write_lines, PLAIN, (COPY,), 0.88, 150, s3=True),
+    "giant": Case("giant lines", write_giants, f"CREATE TABLE {{table}} ({SEGMENT})", (COPY,), 1.07, 100),
+    "replace": Case(
+        "replace of as many rows",
+        write_lines,
+        PLAIN,
+        ("BEGIN", "DELETE FROM {table}", COPY, "COMMIT"),
+        2.0,
+        150,
+        filled=True,
+    ),
+    "key": Case("a table with a primary key", write_lines, KEYED, (COPY,), 2.0, 150),
+    "merge": Case("merge into as many rows", write_lines, PLAIN, MERGE, 2.0, 150, True, False, {"write_mode": "merge"}),
+    "merge-key": Case(
+        "merge, with a primary key", write_lines, KEYED, MERGE, 2.0, 150, True, False, {"write_mode": "merge"}
+    ),
+}
+
+
+def memory_in_kb(name: str) -> int:
+    """Give a figure of Linux's about this process: ``VmRSS``, or ``VmHWM``, its peak."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith(name)))
+
+
+def reset_peak_memory() -> int:
+    """Forget the peak that the imports have made; give the memory in use now, in KB."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return memory_in_kb("VmRSS")
+
+
+def measure_ours(arguments: dict[str, Any]) -> None:
+    """Run the operator once, in this process, and print its seconds and its memory."""
+    import msgspec  # noqa: F401 - what the load would import
+    import numpy  # noqa: F401
+    from airflow.providers.postgres.hooks.postgres import PostgresHook
+
+    from airflow_provider_personalize.sinks.postgres import PostgresSink  # noqa: F401
+    from airflow_provider_personalize.transfers.personalize_to_sql import PersonalizeToSqlOperator
+
+    operator = PersonalizeToSqlOperator(task_id="bench", sql_conn_id="bench", aws_conn_id=None, **arguments)
+    PostgresHook("bench").get_conn().close()
+    if arguments["output_uri"].startswith("s3:"):
+        operator._s3_client()
+    before = reset_peak_memory()
+    started = time.perf_counter()
+    result = operator.execute({})
+    seconds = time.perf_counter() - started
+    memory = (memory_in_kb("VmHWM") - before) * 1024 / 1e6
+    print(json.dumps({"seconds": seconds, "memory": memory, "rows": result["rows"]}))
+
+
+class Bench:
+    """
+    The server, the files, and what measures.
+
+    :param uri: The database's URI.
+    :param folder: Where the files are.
+    :param environment: What our process gets.
+    :param endpoint: Where S3's stand-in listens.
+    """
+
+    def __init__(self, uri: str, folder: Path, environment: dict[str, str], endpoint: str) -> None:
+        self.uri = uri
+        self.folder = folder
+        self.environment = environment
+        self.endpoint = endpoint
+        self.files: dict[Any, tuple[Path, Path]] = {}
+
+    def psql(self, *commands: str) -> float:
+        """Run commands in one session; give its seconds."""
+        started = time.perf_counter()
+        options = [part for command in commands for part in ("-c", command)]
+        subprocess.run(["psql", self.uri, "-qXo", os.devnull, "-v", "ON_ERROR_STOP=1", *options], check=True)
+        return time.perf_counter() - started
+
+    def prepare(self, case: Case, expanded: Path, table: str) -> None:
+        """Make the table anew."""
+        self.psql(f"DROP TABLE IF EXISTS {table}", case.table.format(table=table))
+        if case.filled:
+            self.psql(COPY.format(table=table, csv=expanded))
+        self.psql(f"VACUUM ANALYZE {table}", "CHECKPOINT")
+
+    def ours(self, arguments: dict[str, Any]) -> dict[str, float]:
+        """Run the operator; give its figures."""
+        command = [sys.executable, __file__, "--ours", json.dumps(arguments)]
+        output = subprocess.run(command, env=self.environment, check=True, capture_output=True, text=True).stdout
+        figures: dict[str, float] = json.loads(output.splitlines()[-1])
+        return figures
+
+    def upload(self, source: Path) -> str:
+        """Put a file into S3's stand-in."""
+        import boto3
+
+        client = boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            aws_access_key_id="bench",
+            aws_secret_access_key="bench",
+            region_name="us-east-1",
+        )
+        client.create_bucket(Bucket="bench-output")
+        client.upload_file(str(source), "bench-output", source.name)
+        return f"s3://bench-output/{source.name}"
+
+    def run(self, case: Case, runs: int, scale: float) -> bool:
+        """Measure one case and print it; tell whether it keeps within its bounds."""
+        if case.write not in self.files:
+            self.files[case.write] = case.write(self.folder, scale)
+        source, expanded = self.files[case.write]
+        uri = self.upload(source) if case.s3 else source.as_uri()
+        psql, ours = [], []
+        for _ in range(runs):
+            self.prepare(case, expanded, "reference")
+            psql.append(self.psql(*(text.format(table="reference", csv=expanded) for text in case.reference)))
+            self.prepare(case, expanded, "loaded")
+            ours.append(self.ours({"output_uri": uri, "table": "loaded", **case.arguments}))
+        self.psql(
+            "SELECT 1 / (count(*) = 0)::int FROM (SELECT * FROM reference EXCEPT ALL SELECT * FROM loaded) AS missing"
+        )
+        ratio = statistics.median(one["seconds"] / other for one, other in zip(ours, psql, strict=True))
+        seconds = statistics.median(one["seconds"] for one in ours)
+        memory = max(one["memory"] for one in ours)
+        speed = ours[0]["rows"] / seconds / 1e6
+        print(
+            f"{case.what}: {ours[0]['rows']:,} rows, {source.stat().st_size / 1e6:,.0f} MB: "
+            f"psql {statistics.median(psql):.2f} s, ours {seconds:.2f} s ({speed:.2f} M rows/s), "
+            f"ratio {ratio:.2f} (bound {case.bound:.2f}), memory {memory:.0f} MB (bound {case.memory:.0f})",
+            flush=True,
+        )
+        return ratio <= case.bound and memory <= case.memory
+
+
+def _answers(endpoint: str) -> bool:
+    try:
+        urllib.request.urlopen(endpoint, timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def servers(folder: Path, uri: str | None, *, s3: bool) -> Iterator[tuple[str, str]]:
+    """Run what is needed; gives the database's URI, and where S3's stand-in listens."""
+    processes = Processes(folder / "logs", os.environ)
+    try:
+        if uri is None:
+            uri = Postgres(folder / "data", processes).start().create().uri
+        endpoint = ""
+        if s3:
+            port = free_port()
+            endpoint = f"http://127.0.0.1:{port}"
+            command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+            moto = processes.start("moto", command)
+            moto.wait_until(lambda: _answers(endpoint))
+        yield uri, endpoint
+    finally:
+        processes.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--scale", type=float, default=1.0, help="times as many lines")
+    parser.add_argument("--uri", help="a database to measure with; tables reference and loaded are made in it")
+    parser.add_argument("--ours", metavar="JSON", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.ours:
+        measure_ours(json.loads(arguments.ours))
+        return
+    cases = [CASES[name] for name in arguments.cases]
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        with servers(folder, arguments.uri, s3=any(case.s3 for case in cases)) as (uri, endpoint):
+            environment = os.environ | {
+                "AIRFLOW_HOME": str(folder / "airflow"),
+                "AIRFLOW_CONN_BENCH": uri,
+                "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+                "AWS_ENDPOINT_URL": endpoint,
+                "AWS_ACCESS_KEY_ID": "bench",
+                "AWS_SECRET_ACCESS_KEY": "bench",
+                "AWS_DEFAULT_REGION": "us-east-1",
+            }
+            bench = Bench(uri, folder, environment, endpoint)
+            kept = [bench.run(case, arguments.runs, arguments.scale) for case in cases]
+    sys.exit(0 if all(kept) else 1)
+
+
+if __name__ == "__main__":
+    main()
