@@ -72,6 +72,8 @@ class FastDecoder:
         import numpy
 
         self._np = numpy
+        # Its decoding errors are ValueErrors from 0.21 on; constraint files of Airflow 2.11 may hold an older one.
+        self._errors = (ValueError, msgspec.MsgspecError)
         strict: dict[str, Any] = {"forbid_unknown_fields": True, "gc": False}
         source = msgspec.defstruct(
             "Input",
@@ -112,16 +114,16 @@ class FastDecoder:
             records = list(map(self._line, lines))
         except UnicodeDecodeError:
             return everything
-        except ValueError:
+        except self._errors:
             records = []
             for index, line in enumerate(lines):
                 try:
                     records.append(self._line(line))
-                except ValueError:
+                except self._errors:
                     left.append(index)
         try:
             return (self._unescape if b"\\" in data else self._columns)(records), left
-        except (ValueError, BadLineError):
+        except (*self._errors, BadLineError):
             return everything
 
     def _unescape(self, records: list[Any]) -> Batch:
