@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from airflow_provider_personalize.sinks.base import Load, Sink
+from airflow_provider_personalize.sinks.base import Sink
+from airflow_provider_personalize.sinks.load import Load
 
 
 def open_sink(hook: Any, load: Load) -> Sink:

@@ -7,21 +7,17 @@ always; values are bound, always.
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import date, datetime
 from importlib import import_module
 from itertools import islice
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar
 
-from airflow_provider_personalize.batch.output import Reject
 from airflow_provider_personalize.batch.rows import Batch, Column
 from airflow_provider_personalize.exceptions import InvalidRequestError, TableMismatchError, TooManyRejectsError
+from airflow_provider_personalize.sinks.load import Load, Result, TableColumn, staged_rows, type_of
 
-WRITE_MODES = ("replace", "replace_slice", "merge", "append")
 #: The table, beside the target, that says which loads were appended already.
 LEDGER = "personalize_loads"
 #: Rows in one call of the driver, where a sink has nothing better than inserts.
@@ -29,70 +25,6 @@ INSERT_ROWS = 10_000
 _TEXT_TYPE = re.compile("char|text|clob|string|blob", re.IGNORECASE)
 #: Stands for a bound value in the SQL that sinks build; no identifier can hold it.
 VALUE = "\0"
-
-
-@dataclass(frozen=True)
-class Load:
-    """
-    What is to be loaded, and into what.
-
-    :param table: The target's name.
-    :param schema: Its schema, or None for the connection's own.
-    :param columns: The columns that take the rows, under the target's names.
-    :param extra: The same value for every row: ``{column: value}``.
-    :param write_mode: One of :data:`WRITE_MODES`.
-    :param source: What is loaded: a job's ARN, or what identifies other output. It is appended once.
-    :param create_table: Whether to create the target where it is missing.
-    :param rejects_table: The table that takes lines set apart, or None.
-    """
-
-    table: str
-    columns: tuple[Column, ...]
-    source: str
-    schema: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    write_mode: str = "replace"
-    create_table: bool = True
-    rejects_table: str | None = None
-
-    @property
-    def id(self) -> str:
-        """What this load is called in the ledger: a digest of target and source."""
-        text = "\n".join((self.schema or "", self.table, self.source))
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    def column(self, role: str) -> Column | None:
-        """Give the column of that role, or None where it is left out."""
-        return next((column for column in self.columns if column.role == role), None)
-
-
-class Result(Protocol):
-    """What the reading of the lines comes to; complete once all batches were taken."""
-
-    @property
-    def lines(self) -> int:
-        """How many lines there were."""
-
-    @property
-    def rows(self) -> int:
-        """How many rows they gave."""
-
-    @property
-    def rejects(self) -> int:
-        """How many lines were set apart."""
-
-    def settle(self) -> None:
-        """Raise TooManyRejectsError where there are more rejects than are allowed."""
-
-    def rejected(self) -> Iterable[Reject]:
-        """Give the lines that were set apart."""
-
-
-class TableColumn(NamedTuple):
-    """A column that the target has: its type in the database's words, and whether an insert may leave it out."""
-
-    type: str
-    optional: bool
 
 
 class Sink:
@@ -433,25 +365,3 @@ _REJECT_COLUMNS = {
 }
 #: What the temporary table is called that a merge writes to first. No quoting: it is this package's own.
 STAGE = "personalize_stage"
-
-
-def staged_rows(batches: Iterable[Batch], columns: tuple[Column, ...]) -> Iterator[tuple[Any, ...]]:
-    """Give rows for the stage: those of the batches, and one of rank 0 for each line that has none."""
-    for batch in batches:
-        yield from batch.with_markers().rows(columns)
-
-
-def type_of(value: Any) -> str:
-    """Tell the type of the column to create for a value of ``extra_columns``."""
-    match value:
-        case bool():
-            return "boolean"
-        case int():
-            return "bigint"
-        case float():
-            return "double"
-        case datetime():
-            return "timestamp"
-        case date():
-            return "date"
-    return "text"

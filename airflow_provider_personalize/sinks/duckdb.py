@@ -7,7 +7,8 @@ from itertools import islice
 from typing import Any, ClassVar
 
 from airflow_provider_personalize.batch.rows import Batch, Column
-from airflow_provider_personalize.sinks.base import INSERT_ROWS, STAGE, VALUE, Sink, TableColumn
+from airflow_provider_personalize.sinks.base import INSERT_ROWS, STAGE, VALUE, Sink
+from airflow_provider_personalize.sinks.load import TableColumn
 
 _BATCH = "personalize_batch"
 

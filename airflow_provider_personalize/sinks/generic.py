@@ -9,7 +9,8 @@ from itertools import islice
 from typing import Any
 
 from airflow_provider_personalize.batch.rows import Batch
-from airflow_provider_personalize.sinks.base import VALUE, Load, Sink, TableColumn
+from airflow_provider_personalize.sinks.base import VALUE, Sink
+from airflow_provider_personalize.sinks.load import Load, TableColumn
 
 #: Entities in one DELETE of a merge: every database takes as many bound values.
 DELETED_AT_ONCE = 500

@@ -10,7 +10,8 @@ from itertools import islice
 from typing import Any, ClassVar
 
 from airflow_provider_personalize.exceptions import InvalidRequestError, PersonalizeError
-from airflow_provider_personalize.sinks.base import STAGE, VALUE, Load, Sink, TableColumn
+from airflow_provider_personalize.sinks.base import STAGE, VALUE, Sink
+from airflow_provider_personalize.sinks.load import Load, TableColumn
 
 CONNECTOR = "mysql.connector"
 #: Seconds to wait for another load of the same table.

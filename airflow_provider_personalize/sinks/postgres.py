@@ -11,7 +11,8 @@ from typing import Any
 from airflow_provider_personalize.batch.rows import Batch
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.sinks.ahead import ahead
-from airflow_provider_personalize.sinks.base import STAGE, VALUE, Load, Sink, TableColumn
+from airflow_provider_personalize.sinks.base import STAGE, VALUE, Sink
+from airflow_provider_personalize.sinks.load import Load, TableColumn
 from airflow_provider_personalize.sinks.pgcopy import TEXTS, RowEncoder, copy_order
 
 #: PostgreSQL cuts longer names short, in silence.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_provider_personalize.sinks.base import Load, Sink, TableColumn
+from airflow_provider_personalize.sinks.base import Sink
+from airflow_provider_personalize.sinks.load import Load, TableColumn
 
 #: Milliseconds to wait for another writer; SQLite has one at a time.
 BUSY_TIMEOUT = 600_000

@@ -26,7 +26,7 @@ from airflow_provider_personalize.links.personalize import JOB_LINKS, persist_jo
 from airflow_provider_personalize.naming import digest, job_kind_of
 from airflow_provider_personalize.resources import BATCH_SEGMENT_JOB, JobState, read_status
 from airflow_provider_personalize.sinks import open_sink
-from airflow_provider_personalize.sinks.base import WRITE_MODES, Load
+from airflow_provider_personalize.sinks.load import WRITE_MODES, Load
 from airflow_provider_personalize.transfers.output_objects import OutputObject, objects_at, objects_of_job, read_objects
 from airflow_provider_personalize.transfers.progress import LoadResult, Progress, Rejects, summary
 from airflow_provider_personalize.transfers.query import database_hook
