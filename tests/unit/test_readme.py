@@ -18,7 +18,7 @@ from airflow_provider_personalize import exceptions
 from airflow_provider_personalize.batch.rows import ROW_KINDS
 from airflow_provider_personalize.operators import batch as operators
 from airflow_provider_personalize.sensors import batch as sensors
-from airflow_provider_personalize.sinks.base import WRITE_MODES
+from airflow_provider_personalize.sinks.load import WRITE_MODES
 from airflow_provider_personalize.transfers import personalize_to_sql, sql_to_personalize
 
 ROOT = Path(__file__).parents[2]
