@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _HOME = tempfile.mkdtemp(prefix="airflow-")
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 
-for _name in [name for name in os.environ if name.startswith(("AWS_", "AIRFLOW_", "BOTO", "PG"))]:
+for _name in [name for name in os.environ if name.startswith(("AWS_", "AIRFLOW_", "BOTO", "OPENLINEAGE_", "PG"))]:
     del os.environ[_name]
 
 os.environ |= {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
@@ -16,6 +16,7 @@ from airflow_provider_personalize.job_request import build_request
 from airflow_provider_personalize.links.personalize import persist_job_links
 from airflow_provider_personalize.mixins import JobWaiterMixin
 from airflow_provider_personalize.naming import check_job_name, derive_job_name, parse_arn
+from airflow_provider_personalize.openlineage import job_lineage
 from airflow_provider_personalize.resources import JobState, JobStatus
 from airflow_provider_personalize.transfers.input_objects import VALIDATE_INPUT, check_job
 from airflow_provider_personalize.triggers.personalize import job_arn_from_event, until_trigger
@@ -26,6 +27,9 @@ from airflow_provider_personalize.waiting import (
     growing_pause,
     in_words,
 )
+
+if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
 
 #: Seconds to wait for a slot among the jobs in progress, where the user says nothing.
 DEFAULT_QUOTA_WAIT = 6 * 60 * 60
@@ -177,6 +181,10 @@ class PersonalizeCreateJobOperator(JobWaiterMixin, AwsBaseOperator[PersonalizeHo
         """Say that the job lives on: the service has no way to stop one."""
         if self._job_arn:
             self.log.warning(STILL_RUNNING, self._job_arn)
+
+    def get_openlineage_facets_on_start(self) -> OperatorLineage[Any, Any]:
+        """Tell OpenLineage, at the start and again at the end, where the job reads and writes."""
+        return job_lineage(self.input_uri, self.output_uri)
 
     def _wait(self, context: Context, job: JobStatus) -> None:
         deadline = self._deadline(context, self.timeout)

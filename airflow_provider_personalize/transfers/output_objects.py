@@ -56,7 +56,7 @@ class OutputObject:
         """Give what is the same if the content is: the ETag, or a digest of the file."""
         if self.etag is not None:
             return self.etag
-        with _path(self.uri).open("rb") as file:
+        with file_path(self.uri).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -135,12 +135,13 @@ def objects_at(client: Callable[[], Any], uri: str) -> list[OutputObject]:
 
 
 def _files(uri: str) -> list[OutputObject]:
-    path = _path(uri)
+    path = file_path(uri)
     paths = sorted(path.rglob("*")) if uri.endswith("/") else [path]
     return [OutputObject(file.absolute().as_uri(), file.stat().st_size) for file in paths if file.is_file()]
 
 
-def _path(uri: str) -> Path:
+def file_path(uri: str) -> Path:
+    """Give the path of a file's URI."""
     return Path(url2pathname(urlsplit(uri.replace("#", "%23").replace("?", "%3F")).path))
 
 
@@ -181,7 +182,7 @@ def read_objects(client: Callable[[], Any], objects: Iterable[OutputObject]) -> 
 
 
 def _file_blocks(item: OutputObject) -> Iterator[bytes]:
-    with _path(item.uri).open("rb", buffering=0) as file:
+    with file_path(item.uri).open("rb", buffering=0) as file:
         while block := file.read(BLOCK):
             yield block
 

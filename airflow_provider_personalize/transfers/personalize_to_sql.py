@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
@@ -24,12 +24,16 @@ from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.links.personalize import JOB_LINKS, persist_job_links
 from airflow_provider_personalize.naming import digest, job_kind_of
+from airflow_provider_personalize.openlineage import Amount, Loaded, load_lineage
 from airflow_provider_personalize.resources import BATCH_SEGMENT_JOB, JobState, read_status
 from airflow_provider_personalize.sinks import open_sink
 from airflow_provider_personalize.sinks.load import WRITE_MODES, Load
 from airflow_provider_personalize.transfers.output_objects import OutputObject, objects_at, objects_of_job, read_objects
 from airflow_provider_personalize.transfers.progress import LoadResult, Progress, Rejects, summary
 from airflow_provider_personalize.transfers.query import database_hook
+
+if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
 
 
 class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
@@ -111,6 +115,7 @@ class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
         self.create_table = create_table
         self.rejects_table = rejects_table
         self.max_reject_rate = max_reject_rate
+        self._loaded = Loaded()
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Load the output."""
@@ -127,16 +132,24 @@ class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
             first = [next((batch for batch in batches if reader.kind), Batch())]
             load = self._load(reader.kind or USER_RECOMMENDATIONS, objects)
             result = LoadResult(reader, rejects, self.max_reject_rate, self.rejects_table)
-            before = open_sink(database, load).publish(chain(first, batches), result)
+            sink = open_sink(database, load)
+            self._loaded.table = sink.target
+            before = sink.publish(chain(first, batches), result)
             if before is not None:
                 self.log.info("%s was appended to %s before: nothing to do.", load.source, self.table)
             else:
                 self.log.info("Published. %s", progress)
+                self._loaded.read = Amount(result.lines, size, len(objects))
+                self._loaded.written = Amount(result.rows)
             counts = before or (result.lines, result.rows, result.rejects)
             done = summary(self.job_arn, len(objects), size, progress.seconds, counts)
             for outlet in self.outlets:
                 context["outlet_events"][outlet].extra.update(done, table=self.table)
             return done
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
+        """Tell OpenLineage what was loaded, and into which table."""
+        return load_lineage(self.sql_conn_id, self._loaded)
 
     def _check_arguments(self) -> None:
         if bool(self.job_arn) == bool(self.output_uri):
@@ -162,10 +175,12 @@ class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
 
     def _output(self, context: Context) -> tuple[RowKind | None, list[OutputObject]]:
         if self.output_uri:
+            self._loaded.source_uri = self.output_uri
             return None, objects_at(self._s3_client, self.output_uri)
         job_arn = str(self.job_arn)
         job_kind = job_kind_of(job_arn)
         description = self.hook.describe_job(job_arn)
+        self._loaded.source_uri = description["jobOutput"]["s3DataDestination"]["path"]
         status = read_status(job_kind, description)
         persist_job_links(context, self, replace(status, arn=job_arn))
         status.raise_if_failed()

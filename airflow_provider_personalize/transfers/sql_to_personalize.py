@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
@@ -17,8 +17,12 @@ from airflow_provider_personalize.batch.recipes import batch_recipe
 from airflow_provider_personalize.compat import AirflowSkipException, Context
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.naming import S3Uri, parse_s3_uri
+from airflow_provider_personalize.openlineage import Amount, query_lineage
 from airflow_provider_personalize.transfers.part_files import PartFiles
 from airflow_provider_personalize.transfers.query import QueryRows, database_hook, stream_query
+
+if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
 
 #: Bytes of input that one fetch aims at: its rows follow from how long the lines so far were.
 BATCH_BYTES = 1_000_000
@@ -114,6 +118,7 @@ class SqlToPersonalizeInputOperator(AwsBaseOperator[S3Hook]):
         self.hook_params = hook_params
         self.kms_key_arn = kms_key_arn
         self.extra_args = extra_args
+        self._written: Amount | None = None
         if max_lines_per_file is not None and max_lines_per_file < 1:
             raise InvalidRequestError(f"max_lines_per_file: expected at least 1, got {max_lines_per_file!r}.")
 
@@ -132,6 +137,7 @@ class SqlToPersonalizeInputOperator(AwsBaseOperator[S3Hook]):
                 self._refuse_empty(files, prefix)
             file_count = files.files
             files.publish()
+        self._written = Amount(rows, files.bytes, file_count)
         seconds = time.monotonic() - started
         self.log.info(
             "Wrote %s lines with %s in %s files (%s bytes) under %s in %.1f s (%s rows/s)",
@@ -144,6 +150,12 @@ class SqlToPersonalizeInputOperator(AwsBaseOperator[S3Hook]):
             f"{rows / seconds:,.0f}",
         )
         return str(prefix)
+
+    def get_openlineage_facets_on_start(self) -> OperatorLineage[Any, Any]:
+        """Tell OpenLineage, at the start and again at the end, what the query reads and where its lines go."""
+        return query_lineage(
+            self.sql_conn_id, self.hook_params, self.sql, output_uri=str(self._prefix()), written=self._written
+        )
 
     def _prefix(self) -> S3Uri:
         uri = self.s3_uri
