@@ -254,3 +254,30 @@ class TableMismatchError(PersonalizeError):
 
     def __init__(self, *, table: str, reason: str) -> None:
         super().__init__(f"The table {table} cannot take these rows: {reason}", table=table, reason=reason)
+
+
+class OutputCheckError(PersonalizeError):
+    """
+    Loaded output does not keep to what was expected of it.
+
+    :param table: The table.
+    :param failed: What does not hold, in words.
+    :param figures: All figures.
+    :param report_uri: Where the report is, if one was written.
+    """
+
+    figures: dict[str, Any]
+
+    def __init__(
+        self, *, table: str, failed: list[str], figures: dict[str, Any], report_uri: str | None = None
+    ) -> None:
+        found = "\n".join(f"  {sentence}" for sentence in failed)
+        where = f"The report {report_uri} shows more. " if report_uri else ""
+        super().__init__(
+            f"The output in {table} is not good enough:\n{found}\n{where}The rows are loaded. Mend the input, the "
+            "solution or the checks, then clear this task, or what leads to it.",
+            table=table,
+            failed=failed,
+            figures=figures,
+            report_uri=report_uri,
+        )

@@ -21,7 +21,12 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "hooks": [{"integration-name": integration, "python-modules": [f"{package}.hooks.personalize"]}],
-        "operators": [{"integration-name": integration, "python-modules": [f"{package}.operators.batch"]}],
+        "operators": [
+            {
+                "integration-name": integration,
+                "python-modules": [f"{package}.operators.batch", f"{package}.operators.output_check"],
+            }
+        ],
         "sensors": [{"integration-name": integration, "python-modules": [f"{package}.sensors.batch"]}],
         "triggers": [{"integration-name": integration, "python-modules": [f"{package}.triggers.personalize"]}],
         "transfers": [

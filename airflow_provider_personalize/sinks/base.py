@@ -52,6 +52,8 @@ class Sink:
     placeholder: str = "?"
     #: What ends the creation of a table, as a character set.
     table_options: ClassVar[str] = ""
+    #: The type to cast to for text.
+    text_cast: ClassVar[str] = "text"
     #: Whether a CREATE TABLE commits what was done before it, and cannot be rolled back.
     ddl_commits: ClassVar[bool] = False
 
@@ -132,6 +134,9 @@ class Sink:
     def begin(self) -> None:
         """Begin a transaction, where the driver does not by itself."""
 
+    def begin_reading(self) -> None:
+        """Begin a transaction that reads only, and sees the same state of the database from its first statement on."""
+
     def lock(self) -> None:
         """Wait for other loads of the same table, without keeping readers out."""
 
@@ -205,15 +210,17 @@ class Sink:
         if self.load.write_mode == "replace":
             self.execute(f"DELETE FROM {self.target}")
         elif self.load.write_mode == "replace_slice":
-            conditions = []
-            values = []
-            for name, value in self.load.extra.items():
-                if value is None:
-                    conditions.append(f"{self.quote(name)} IS NULL")
-                else:
-                    conditions.append(self.equals(name))
-                    values += [self.bound(value)] * conditions[-1].count(VALUE)
-            self.execute(f"DELETE FROM {self.target} WHERE {' AND '.join(conditions)}", values)
+            condition, values = self.matches(self.load.extra)
+            self.execute(f"DELETE FROM {self.target} WHERE {condition}", values)
+
+    def matches(self, values: Mapping[str, Any]) -> tuple[str, list[Any]]:
+        """Write that columns of the target have these values; give that, and what is to be bound."""
+        conditions = []
+        bound: list[Any] = []
+        for name, value in values.items():
+            conditions.append(f"{self.quote(name)} IS NULL" if value is None else self.equals(name))
+            bound += [self.bound(value)] * conditions[-1].count(VALUE)
+        return " AND ".join(conditions), bound
 
     def insert(self, table: str, names: list[str], rows: Iterator[tuple[Any, ...]]) -> None:
         """Insert rows by the driver's ``executemany``."""

@@ -33,6 +33,10 @@ class DuckDbSink(Sink):
         """Begin a transaction; by itself, DuckDB commits each statement."""
         self.connection.begin()
 
+    def begin_reading(self) -> None:
+        """Begin a transaction, which is one snapshot."""
+        self.connection.begin()
+
     def fold(self, name: str) -> str:
         """Give the name in lower case: DuckDB's names differ by more than that."""
         return name.lower()

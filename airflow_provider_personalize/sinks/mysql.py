@@ -37,6 +37,7 @@ class MySqlSink(Sink):
     # Any other collation takes some ids for the same that are not.
     table_options: ClassVar[str] = " CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
     ddl_commits: ClassVar[bool] = True
+    text_cast: ClassVar[str] = "char"
 
     def __init__(self, hook: Any, connection: Any, load: Load) -> None:
         hook.set_autocommit(connection, False)
@@ -72,6 +73,11 @@ class MySqlSink(Sink):
         """Make a value that does not fit an error, whatever the server's mode, and text UTF-8."""
         self.execute("SET NAMES utf8mb4")
         self.execute("SET SESSION sql_mode = CONCAT_WS(',', NULLIF(@@sql_mode, ''), 'STRICT_ALL_TABLES')")
+
+    def begin_reading(self) -> None:
+        """Take one snapshot for all statements."""
+        self.execute("SET NAMES utf8mb4 COLLATE utf8mb4_bin")
+        self.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
 
     def lock(self) -> None:
         """Take the named lock of the target until the connection ends."""

@@ -25,6 +25,10 @@ class SqliteSink(Sink):
         """Begin as a writer: this waits for another load to end, and makes one that waits see what it wrote."""
         self.execute("BEGIN IMMEDIATE")
 
+    def begin_reading(self) -> None:
+        """Begin as a reader."""
+        self.execute("BEGIN")
+
     def describe(self) -> Mapping[str, TableColumn] | None:
         """Read the columns, hidden ones (of a virtual table) left out."""
         schema = f"{self.quote(self.load.schema)}." if self.load.schema else ""

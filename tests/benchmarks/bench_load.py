@@ -6,6 +6,9 @@ How fast output becomes rows of PostgreSQL, beside psql that copies the same row
 Ours is ``PersonalizeToSqlOperator.execute``, connection and commit included, imports not, in a process of its own; its
 memory is the peak over what the imports take. The yardstick is a psql process. Both take turns at the same server: the
 one at ``--uri``, or an embedded one. Figures are medians of the runs, and of the ratios of each pair.
+
+Two kinds of case are not ours, but tell what ours is worth: ``binary`` is psql with the same rows already in
+PostgreSQL's binary format, which is all that the server can take in one stream; others are those of ``load_peers.py``.
 """
 
 from __future__ import annotations
@@ -22,8 +25,9 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +36,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from example_dags.demo.postgres import Postgres, free_port
 from example_dags.demo.processes import Processes
 
+PEERS = ("duckdb-pgpq", "duckdb-adbc", "polars-csv")
 ROW = "user_id text, rank int, item_id text, score double precision"
 SEGMENT = "segment text, rank int, user_id text"
 KEYED = "CREATE TABLE {table} (" + ROW + ", PRIMARY KEY (user_id, rank))"
@@ -74,6 +79,7 @@ def write_giants(folder: Path, scale: float) -> tuple[Path, Path]:
 
 
 COPY = "\\copy {table} FROM '{csv}' (FORMAT csv)"
+COPY_BINARY = "\\copy {table} FROM '{csv}.binary' (FORMAT binary)"
 MERGE = (
     "BEGIN",
     f"CREATE TEMP TABLE stage ({ROW}) ON COMMIT DROP",
@@ -97,19 +103,21 @@ class Case:
     :param bound: The most times as long as psql.
     :param memory: The most memory over the imports, in MB.
     :param filled: Whether the table holds the same rows before.
-    :param s3: Whether the output comes from S3's stand-in, moto, in another process.
+    :param s3: Whether the output comes over HTTP, from ``s3_files.py`` in another process.
     :param arguments: Further arguments of the operator.
+    :param instead: Who does it instead of the operator: ``psql``, or one of ``load_peers.py``.
     """
 
     what: str
     write: Callable[[Path, float], tuple[Path, Path]]
     table: str
     reference: tuple[str, ...]
-    bound: float
-    memory: float
+    bound: float | None
+    memory: float | None
     filled: bool = False
     s3: bool = False
     arguments: dict[str, Any] = field(default_factory=dict)
+    instead: str | None = None
 
 
 PLAIN = f"CREATE TABLE {{table}} ({ROW})"
@@ -131,6 +139,8 @@ CASES = {
     "merge-key": Case(
         "merge, with a primary key", write_lines, KEYED, MERGE, 2.0, 150, True, False, {"write_mode": "merge"}
     ),
+    "binary": Case("rows in binary format", write_lines, PLAIN, (COPY,), None, None, instead="psql"),
+    **{name: Case(name, write_lines, PLAIN, (COPY,), None, None, instead=name) for name in PEERS},
 }
 
 
@@ -146,6 +156,25 @@ def reset_peak_memory() -> int:
     return memory_in_kb("VmRSS")
 
 
+def measure_peer(name: str, path: str, uri: str) -> None:
+    """Run a peer once, in this process, and print its seconds and its memory."""
+    import load_peers
+
+    for module in ("adbc_driver_postgresql.dbapi", "duckdb", "pgpq", "polars", "psycopg", "pyarrow"):
+        with suppress(ImportError):
+            import_module(module)
+    print(json.dumps(measured(lambda: load_peers.PEERS[name](path, uri))))
+
+
+def measured(work: Callable[[], object]) -> dict[str, float]:
+    """Do it; give its seconds, and the peak of memory over what was in use before, in MB."""
+    before = reset_peak_memory()
+    started = time.perf_counter()
+    work()
+    seconds = time.perf_counter() - started
+    return {"seconds": seconds, "memory": (memory_in_kb("VmHWM") - before) * 1024 / 1e6}
+
+
 def measure_ours(arguments: dict[str, Any]) -> None:
     """Run the operator once, in this process, and print its seconds and its memory."""
     import msgspec  # noqa: F401 - what the load would import
@@ -159,12 +188,7 @@ def measure_ours(arguments: dict[str, Any]) -> None:
     PostgresHook("bench").get_conn().close()
     if arguments["output_uri"].startswith("s3:"):
         operator._s3_client()
-    before = reset_peak_memory()
-    started = time.perf_counter()
-    result = operator.execute({})
-    seconds = time.perf_counter() - started
-    memory = (memory_in_kb("VmHWM") - before) * 1024 / 1e6
-    print(json.dumps({"seconds": seconds, "memory": memory, "rows": result["rows"]}))
+    print(json.dumps(measured(lambda: operator.execute({}))))
 
 
 class Bench:
@@ -174,14 +198,12 @@ class Bench:
     :param uri: The database's URI.
     :param folder: Where the files are.
     :param environment: What our process gets.
-    :param endpoint: Where S3's stand-in listens.
     """
 
-    def __init__(self, uri: str, folder: Path, environment: dict[str, str], endpoint: str) -> None:
+    def __init__(self, uri: str, folder: Path, environment: dict[str, str]) -> None:
         self.uri = uri
         self.folder = folder
         self.environment = environment
-        self.endpoint = endpoint
         self.files: dict[Any, tuple[Path, Path]] = {}
 
     def psql(self, *commands: str) -> float:
@@ -198,54 +220,55 @@ class Bench:
             self.psql(COPY.format(table=table, csv=expanded))
         self.psql(f"VACUUM ANALYZE {table}", "CHECKPOINT")
 
-    def ours(self, arguments: dict[str, Any]) -> dict[str, float]:
-        """Run the operator; give its figures."""
-        command = [sys.executable, __file__, "--ours", json.dumps(arguments)]
+    def ours(self, *arguments: str) -> dict[str, float]:
+        """Run the operator, or a peer, in a process of its own; give its figures."""
+        command = [sys.executable, __file__, *arguments]
         output = subprocess.run(command, env=self.environment, check=True, capture_output=True, text=True).stdout
         figures: dict[str, float] = json.loads(output.splitlines()[-1])
         return figures
 
-    def upload(self, source: Path) -> str:
-        """Put a file into S3's stand-in."""
-        import boto3
-
-        client = boto3.client(
-            "s3",
-            endpoint_url=self.endpoint,
-            aws_access_key_id="bench",
-            aws_secret_access_key="bench",
-            region_name="us-east-1",
-        )
-        client.create_bucket(Bucket="bench-output")
-        client.upload_file(str(source), "bench-output", source.name)
-        return f"s3://bench-output/{source.name}"
+    def contender(self, case: Case, source: Path, expanded: Path, uri: str) -> dict[str, float]:
+        """Fill the table ``loaded`` in the way that the case measures; give its figures."""
+        if case.instead == "psql":
+            binary = COPY_BINARY.format(table="reference", csv=expanded).replace("FROM", "TO")
+            if not Path(f"{expanded}.binary").exists():
+                self.psql(binary)
+            return {"seconds": self.psql(COPY_BINARY.format(table="loaded", csv=expanded)), "memory": 0}
+        if case.instead:
+            return self.ours("--peer", case.instead, str(source), self.uri)
+        return self.ours("--ours", json.dumps({"output_uri": uri, "table": "loaded", **case.arguments}))
 
     def run(self, case: Case, runs: int, scale: float) -> bool:
         """Measure one case and print it; tell whether it keeps within its bounds."""
         if case.write not in self.files:
             self.files[case.write] = case.write(self.folder, scale)
         source, expanded = self.files[case.write]
-        uri = self.upload(source) if case.s3 else source.as_uri()
+        uri = f"s3://bench-output/{source.name}" if case.s3 else source.as_uri()
         psql, ours = [], []
         for _ in range(runs):
             self.prepare(case, expanded, "reference")
             psql.append(self.psql(*(text.format(table="reference", csv=expanded) for text in case.reference)))
             self.prepare(case, expanded, "loaded")
-            ours.append(self.ours({"output_uri": uri, "table": "loaded", **case.arguments}))
+            ours.append(self.contender(case, source, expanded, uri))
         self.psql(
             "SELECT 1 / (count(*) = 0)::int FROM (SELECT * FROM reference EXCEPT ALL SELECT * FROM loaded) AS missing"
         )
-        ratio = statistics.median(one["seconds"] / other for one, other in zip(ours, psql, strict=True))
+        ratios = [one["seconds"] / other for one, other in zip(ours, psql, strict=True)]
+        ratio = statistics.median(ratios)
         seconds = statistics.median(one["seconds"] for one in ours)
         memory = max(one["memory"] for one in ours)
-        speed = ours[0]["rows"] / seconds / 1e6
+        with expanded.open("rb") as file:
+            rows = sum(1 for _ in file)
         print(
-            f"{case.what}: {ours[0]['rows']:,} rows, {source.stat().st_size / 1e6:,.0f} MB: "
-            f"psql {statistics.median(psql):.2f} s, ours {seconds:.2f} s ({speed:.2f} M rows/s), "
-            f"ratio {ratio:.2f} (bound {case.bound:.2f}), memory {memory:.0f} MB (bound {case.memory:.0f})",
+            f"{case.what}: {rows:,} rows, {source.stat().st_size / 1e6:,.0f} MB: "
+            f"psql {statistics.median(psql):.2f} s, {case.instead or 'ours'} {seconds:.2f} s "
+            f"({rows / seconds / 1e6:.2f} M rows/s), ratio {ratio:.2f} ({min(ratios):.2f} to {max(ratios):.2f}"
+            + (f"; bound {case.bound:.2f}), " if case.bound else "), ")
+            + f"memory {memory:.0f} MB"
+            + (f" (bound {case.memory:.0f})" if case.memory else ""),
             flush=True,
         )
-        return ratio <= case.bound and memory <= case.memory
+        return ratio <= (case.bound or ratio) and memory <= (case.memory or memory)
 
 
 def _answers(endpoint: str) -> bool:
@@ -258,7 +281,7 @@ def _answers(endpoint: str) -> bool:
 
 @contextmanager
 def servers(folder: Path, uri: str | None, *, s3: bool) -> Iterator[tuple[str, str]]:
-    """Run what is needed; gives the database's URI, and where S3's stand-in listens."""
+    """Run what is needed; gives the database's URI, and where S3 is."""
     processes = Processes(folder / "logs", os.environ)
     try:
         if uri is None:
@@ -267,9 +290,8 @@ def servers(folder: Path, uri: str | None, *, s3: bool) -> Iterator[tuple[str, s
         if s3:
             port = free_port()
             endpoint = f"http://127.0.0.1:{port}"
-            command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-            moto = processes.start("moto", command)
-            moto.wait_until(lambda: _answers(endpoint))
+            command = [sys.executable, str(Path(__file__).with_name("s3_files.py")), str(folder), str(port)]
+            processes.start("s3", command).wait_until(lambda: _answers(f"{endpoint}/bench-output"))
         yield uri, endpoint
     finally:
         processes.close()
@@ -277,14 +299,20 @@ def servers(folder: Path, uri: str | None, *, s3: bool) -> Iterator[tuple[str, s
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument(
+        "--cases", nargs="+", choices=CASES, default=[name for name, case in CASES.items() if case.instead not in PEERS]
+    )
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0, help="times as many lines")
     parser.add_argument("--uri", help="a database to measure with; tables reference and loaded are made in it")
     parser.add_argument("--ours", metavar="JSON", help=argparse.SUPPRESS)
+    parser.add_argument("--peer", nargs=3, metavar=("NAME", "PATH", "URI"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.ours:
         measure_ours(json.loads(arguments.ours))
+        return
+    if arguments.peer:
+        measure_peer(*arguments.peer)
         return
     cases = [CASES[name] for name in arguments.cases]
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
@@ -300,7 +328,7 @@ def main() -> None:
                 "AWS_SECRET_ACCESS_KEY": "bench",
                 "AWS_DEFAULT_REGION": "us-east-1",
             }
-            bench = Bench(uri, folder, environment, endpoint)
+            bench = Bench(uri, folder, environment)
             kept = [bench.run(case, arguments.runs, arguments.scale) for case in cases]
     sys.exit(0 if all(kept) else 1)
 

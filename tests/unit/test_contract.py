@@ -136,6 +136,7 @@ def test_the_package_has_what_it_says():
         "PersonalizeBatchSegmentJobSensor",
         "SqlToPersonalizeInputOperator",
         "PersonalizeToSqlOperator",
+        "PersonalizeOutputCheckOperator",
     }
     assert {cls.__name__ for cls in trigger_classes()} >= {"PersonalizeJobTrigger"}
 
@@ -173,7 +174,7 @@ class TestOperators:
         dag = make_dag()
         needed = arguments(cls)
         del needed["task_id"]
-        field = next(name for name in ("job_arn", "input_uri", "sql") if name in needed)
+        field = next(name for name in ("job_arn", "input_uri", "sql", "table") if name in needed)
         value = needed.pop(field)
         cls.partial(task_id="example", dag=dag, **needed).expand(**{field: [value, value]})
         assert type(rebuilt(serialized(dag)).task_dict["example"]).__name__.endswith("MappedOperator")
