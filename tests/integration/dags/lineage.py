@@ -71,8 +71,7 @@ with DAG("lineage", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) 
         task_id="fail",
         output_uri=f"{FOLDER}/deferred/",
         sql_conn_id="warehouse",
-        table="missing",
-        create_table=False,
+        table="narrow",
         aws_conn_id=None,
     )
     jobs[1] >> append[0] >> append[1] >> fail
