@@ -1,8 +1,9 @@
 """
 ### The nightly email list
 
-Every night, each subscriber's recommendations go from Amazon Personalize into a table, and from there into the list of
-emails to send, with an HTML preview that a person can open before they go out.
+Every night, each subscriber's recommendations go from Amazon Personalize into a table, and, if they are good enough,
+from there into the list of emails to send. Two HTML pages wait for a person to open before the emails go out: what the
+recommendations are like as a whole, and what the emails look like.
 
 It runs as it is against the local stand-in (`make demo`). Against AWS, nothing here changes: give the connections
 `aws_default` and `postgres_default`, and set these Airflow variables.
@@ -12,7 +13,7 @@ It runs as it is against the local stand-in (`make demo`). Against AWS, nothing 
 | `personalize_bucket` | the S3 bucket for the jobs' input and output |
 | `personalize_role_arn` | the role that Personalize reads and writes that bucket with |
 | `personalize_solution_arn` | the solution, of a recipe for user personalization; its newest active version is used |
-| `email_preview_dir` | the folder for the previews; the system's folder for temporary files by default |
+| `email_preview_dir` | the folder for the two pages; the system's folder for temporary files by default |
 
 The database has the tables `subscribers` (`user_id, name, email, subscribed`) and `items` (`item_id, title, genres`).
 The tables `recommendations` and `email_list` are made by the first run.
@@ -27,6 +28,7 @@ from pathlib import Path
 from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
 
 from airflow_provider_personalize.operators.batch import PersonalizeCreateBatchInferenceJobOperator
+from airflow_provider_personalize.operators.output_check import PersonalizeOutputCheckOperator
 from airflow_provider_personalize.sensors.batch import PersonalizeBatchInferenceJobSensor
 from airflow_provider_personalize.transfers.personalize_to_sql import PersonalizeToSqlOperator
 from airflow_provider_personalize.transfers.sql_to_personalize import SqlToPersonalizeInputOperator
@@ -46,6 +48,8 @@ SOLUTION = (
     "{{ var.value.get('personalize_solution_arn', "
     "'arn:aws:personalize:us-east-1:123456789012:solution/user-personalization') }}"
 )
+
+PAGES = f"{{{{ var.value.get('email_preview_dir', '') or '{tempfile.gettempdir()}' }}}}"
 
 # A run that was triggered by hand has no logical date on Airflow 3.
 RUN_DATE = "{{ (dag_run.logical_date or dag_run.run_after) | ds }}"
@@ -99,6 +103,24 @@ with DAG(
         write_mode="replace_slice",
         extra_columns={"run_date": RUN_DATE},
         outlets=[Asset("recommendations")],
+        aws_conn_id=AWS,
+    )
+
+    check = PersonalizeOutputCheckOperator(
+        task_id="check",
+        sql_conn_id=WAREHOUSE,
+        table="recommendations",
+        extra_columns={"run_date": RUN_DATE},
+        input_sql="SELECT user_id FROM subscribers",
+        catalog_sql="SELECT item_id, title FROM items",
+        loaded=load.output,
+        checks={"entity_coverage": {"geq_to": 0.9}},
+        warn_checks={
+            "min_results": {"geq_to": "{{ params.top_n }}"},
+            "top_item_share": {"leq_to": 0.9},
+            "overlap": {"geq_to": 0.1},
+        },
+        report_uri=f"{PAGES}/recommendations_{RUN_DATE}.html",
         aws_conn_id=AWS,
     )
 
@@ -156,13 +178,9 @@ with DAG(
 
         templates = Environment(loader=FileSystemLoader(Path(__file__).with_name("templates")), autoescape=True)
         page = templates.get_template("email_preview.html").render(run_date=run_date, shown=shown, **summary)
-        path = Path(folder or tempfile.gettempdir()) / f"email_list_{run_date}.html"
+        path = Path(folder) / f"email_list_{run_date}.html"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page, encoding="utf-8")
         return str(path)
 
-    (
-        load
-        >> email_list
-        >> preview(RUN_DATE, "{{ params.preview_emails }}", "{{ var.value.get('email_preview_dir', '') }}")
-    )
+    load >> check >> email_list >> preview(RUN_DATE, "{{ params.preview_emails }}", PAGES)

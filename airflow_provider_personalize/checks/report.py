@@ -12,6 +12,8 @@ from airflow_provider_personalize.checks.figures import Overlap, Slice
 
 #: The most bars of a plot.
 _BARS = 25
+#: States of a check, the worst first.
+_STATES = ("failed", "warned", "passed", "unknown")
 _WORDS = {RELATED_ITEMS: ("items", "related items"), USER_SEGMENTS: ("segments", "users")}
 
 
@@ -45,8 +47,8 @@ def render_report(
 
     states = {outcome.state for outcome in results}
     entities, items = _WORDS.get(kind, ("users", "items"))
-    worst = next((state for state in ("failed", "warned") if state in states), "passed")
-    state_of = {outcome.figure: outcome.state for outcome in reversed(results)}
+    verdict = next((state for state in _STATES[:2] if state in states), "passed")
+    state_of = _tile_states(results)
     templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
     return templates.get_template("report.html").render(
         table=table,
@@ -55,7 +57,7 @@ def render_report(
         figures=figures,
         entities=entities,
         items=items,
-        verdict=worst,
+        verdict=verdict,
         state_of=state_of,
         results=results,
         in_words=in_words,
@@ -63,6 +65,14 @@ def render_report(
         top_bars=_top_bars(now, before, before_top, titles),
         overlap_bars=_overlap_bars(overlap),
     )
+
+
+def _tile_states(results: Sequence[Outcome]) -> dict[str, str]:
+    """Give each figure's worst state; those of an entity's results share one."""
+    states: dict[str, str] = {}
+    for outcome in sorted(results, key=lambda outcome: _STATES.index(outcome.state)):
+        states.setdefault("mean_results" if outcome.figure.endswith("_results") else outcome.figure, outcome.state)
+    return states
 
 
 def _slice_name(part: Slice) -> str:

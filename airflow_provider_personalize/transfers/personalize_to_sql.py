@@ -68,6 +68,8 @@ class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
     :param create_table: Whether to create the table where it is missing.
     :param rejects_table: A table, of the same schema, to keep the lines set apart in; also when the load fails.
     :param max_reject_rate: The share of the lines, 0.0 to 1.0, that may be set apart; with more, the load fails.
+    :param hook_params: Further arguments for the database's hook: ``{"local_infile": True}`` lets MySQL's take rows by
+        ``LOAD DATA``, which its server has to allow, too.
     :return: ``job_arn``, ``files``, ``lines``, ``rows``, ``rejects``, ``bytes`` and ``seconds``.
     """
 
@@ -77,6 +79,7 @@ class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
     template_fields: Sequence[str] = aws_template_fields(
         "column_names",
         "extra_columns",
+        "hook_params",
         "job_arn",
         "output_uri",
         "rejects_table",
@@ -85,7 +88,11 @@ class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
         "table",
         "write_mode",
     )
-    template_fields_renderers: ClassVar[dict[str, str]] = {"column_names": "json", "extra_columns": "json"}
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        "column_names": "json",
+        "extra_columns": "json",
+        "hook_params": "json",
+    }
 
     def __init__(
         self,
@@ -101,6 +108,7 @@ class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
         create_table: bool = True,
         rejects_table: str | None = None,
         max_reject_rate: float = 0.0,
+        hook_params: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -115,12 +123,14 @@ class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
         self.create_table = create_table
         self.rejects_table = rejects_table
         self.max_reject_rate = max_reject_rate
+        self.hook_params = hook_params
+        self._s3: Any = None
         self._loaded = Loaded()
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Load the output."""
         self._check_arguments()
-        database = database_hook(self.sql_conn_id)
+        database = database_hook(self.sql_conn_id, self.hook_params)
         kind, objects = self._output(context)
         size = sum(item.size for item in objects)
         self.log.info("Loading %s object(s), %.1f MB, into %s.", len(objects), size / 1e6, self.table)
@@ -171,7 +181,9 @@ class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
             )
 
     def _s3_client(self) -> Any:
-        return self.hook.s3_client()
+        # Making one takes longer than loading 100,000 rows.
+        self._s3 = self._s3 or self.hook.s3_client()
+        return self._s3
 
     def _output(self, context: Context) -> tuple[RowKind | None, list[OutputObject]]:
         if self.output_uri:

@@ -134,9 +134,10 @@ def show_result(stack: Stack, people: int, subscribed: int) -> None:
             "Expected (rows of recommendations, rows of email_list, people in email_list, rows there of people who "
             f"are not subscribed, or without title or score) = {expected}, got {found}."
         )
-    preview = next((stack.state / "previews").glob("*.html"), None)
-    if preview is None:
-        raise StackError(f"Expected an HTML preview in {stack.state / 'previews'}, but there is none.")
+    names = ("email_list", "recommendations")
+    pages = [page for name in names for page in (stack.state / "previews").glob(f"{name}_*.html")]
+    if len(pages) != len(names):
+        raise StackError(f"Expected an HTML page of each of {names} in {stack.state / 'previews'}, got {pages}.")
 
     print(f"\n  {'to':<18} {'':>2} {'title':<52} {'genres':<28} {'score':>7}")
     print(f"  {'-' * 18} {'-' * 2} {'-' * 52} {'-' * 28} {'-' * 7}")
@@ -151,7 +152,8 @@ def show_result(stack: Stack, people: int, subscribed: int) -> None:
     print(
         f"\n  {people:,} users asked for, {jobs} job, {recommendations:,} recommendations loaded."
         f"\n  email_list: {emails:,} emails of {TOP_N} titles; {people - subscribed} left out, who are not subscribed."
-        f"\n  To look at the emails, open {preview}"
+        f"\n  To look at the emails, open {pages[0]}"
+        f"\n  To look at what was recommended as a whole, open {pages[1]}"
     )
 
 

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+
+from airflow_provider_personalize import sinks
+from airflow_provider_personalize.sinks.generic import GenericSink
+from tests.integration.load_support import (
+    DuckDbTarget,
+    MySqlTarget,
+    Output,
+    PostgresTarget,
+    SqliteTarget,
+    Target,
+    mariadb,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_personalize.local import LocalPersonalize
@@ -41,3 +57,50 @@ def local(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalPersonalize]:
         for name, value in service.environment.items():
             monkeypatch.setenv(name, value)
         yield service
+
+
+@pytest.fixture
+def output(tmp_path):
+    """A folder for output files."""
+    return Output(tmp_path / "output")
+
+
+@pytest.fixture(scope="session")
+def mariadb_port(tmp_path_factory):
+    """The port of a MariaDB server, for this session alone."""
+    if shutil.which("mariadbd") is None:
+        pytest.skip("needs mariadbd: apt-get install mariadb-server")
+    pytest.importorskip("MySQLdb")
+    with mariadb(tmp_path_factory.mktemp("mariadb")) as port:
+        yield port
+
+
+@pytest.fixture(params=["postgres", "sqlite", "mysql", "mysql-files", "mysql-connector", "duckdb", "generic"])
+def target(request, tmp_path, airflow_connection, monkeypatch) -> Target:
+    """Each database in turn; ``generic`` is SQLite as any database that has no sink of its own."""
+    kind = request.param
+    if kind == "postgres":
+        database = request.getfixturevalue("postgres")
+        return PostgresTarget(database, airflow_connection("target", database.uri))
+    if kind.startswith("mysql"):
+        port = request.getfixturevalue("mariadb_port")
+        name = f"db_{secrets.token_hex(6)}"
+        MySqlTarget(port, "mysql", "").execute(f"CREATE DATABASE {name} CHARACTER SET latin1")
+        extra = {"client": "mysql-connector-python"} if kind == "mysql-connector" else {}
+        connection = {"conn_type": "mysql", "host": "127.0.0.1", "port": port, "login": "root", "schema": name}
+        connection_id = airflow_connection("target", json.dumps(connection | {"extra": extra}))
+        return MySqlTarget(port, name, connection_id, local_infile=kind == "mysql-files")
+    path = tmp_path / "target.db"
+    if kind == "duckdb":
+        pytest.importorskip("airflow.providers.duckdb.hooks.duckdb")
+        return DuckDbTarget(path, airflow_connection("target", json.dumps({"conn_type": "duckdb", "host": str(path)})))
+    if kind == "generic":
+        monkeypatch.setattr(sinks, "_sink_class", lambda connection: GenericSink)
+    return SqliteTarget(path, airflow_connection("target", json.dumps({"conn_type": "sqlite", "host": str(path)})))
+
+
+@pytest.fixture
+def log(caplog, capsys):
+    """A function that gives what was logged so far: Airflow 3 writes to stdout, Airflow 2 through logging."""
+    caplog.set_level(logging.INFO)
+    return lambda: caplog.text + "".join(capsys.readouterr())

@@ -41,6 +41,7 @@ class Target:
     """
 
     conn_id: str
+    hook_params: dict[str, Any] | None = None
 
     def execute(self, sql: str, parameters: Any = ()) -> list[tuple[Any, ...]]:
         """Execute SQL in a transaction of its own; give the rows."""
@@ -81,7 +82,7 @@ class MySqlTarget(Target):
         self.port = port
         self.name = name
         self.conn_id = conn_id
-        self.hook_params = {"local_infile": True} if local_infile else {}
+        self.hook_params = {"local_infile": True} if local_infile else None
 
     def execute(self, sql: str, parameters: Any = ()) -> list[tuple[Any, ...]]:
         import MySQLdb
@@ -168,7 +169,14 @@ class Output:
 
 def load(target: Target, uri: str | None = None, **kwargs: Any) -> dict[str, Any]:
     """Run the loader."""
-    arguments = {"table": "recs", "output_uri": uri, "sql_conn_id": target.conn_id, "aws_conn_id": None} | kwargs
+    arguments = {
+        "table": "recs",
+        "output_uri": uri,
+        "sql_conn_id": target.conn_id,
+        "aws_conn_id": None,
+        "hook_params": target.hook_params,
+        **kwargs,
+    }
     operator = PersonalizeToSqlOperator(task_id="load", **arguments)
     # Airflow 2 wraps execute() in a check that works on the main thread only.
     return inspect.unwrap(type(operator).execute)(operator, {})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import pytest
 from botocore.exceptions import ClientError
 
@@ -35,13 +33,6 @@ def inference(local, **changes):
 
 def on(local, solution, **changes):
     return {"solution_version_arn": local.solution_version_arns[solution], **changes}
-
-
-@pytest.fixture
-def log(caplog, capsys):
-    """A function that gives what was logged so far: Airflow 3 writes to stdout, Airflow 2 through logging."""
-    caplog.set_level(logging.INFO)
-    return lambda: caplog.text + "".join(capsys.readouterr())
 
 
 def refusal(operator) -> str:

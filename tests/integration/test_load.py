@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import json
-import secrets
-import shutil
 import sqlite3
 import threading
 
 import pytest
 
-from airflow_provider_personalize import sinks
 from airflow_provider_personalize.exceptions import (
     InvalidRequestError,
     MissingOutputError,
     TableMismatchError,
     TooManyRejectsError,
 )
-from airflow_provider_personalize.sinks.generic import GenericSink
 from tests.integration.load_support import (
     COLUMNS,
     DuckDbTarget,
-    MySqlTarget,
-    Output,
-    PostgresTarget,
     SqliteTarget,
-    Target,
     line,
     load,
-    mariadb,
     rows,
 )
 
@@ -47,50 +38,6 @@ NASTY = [
     "",
 ]
 EXTRA = {"run_date": "2026-11-22"}
-
-
-@pytest.fixture
-def output(tmp_path):
-    return Output(tmp_path / "output")
-
-
-@pytest.fixture(scope="session")
-def mariadb_port(tmp_path_factory):
-    if shutil.which("mariadbd") is None:
-        pytest.skip("needs mariadbd: apt-get install mariadb-server")
-    pytest.importorskip("MySQLdb")
-    with mariadb(tmp_path_factory.mktemp("mariadb")) as port:
-        yield port
-
-
-@pytest.fixture(params=["postgres", "sqlite", "mysql", "mysql-files", "mysql-connector", "duckdb", "generic"])
-def target(request, tmp_path, airflow_connection, monkeypatch) -> Target:
-    """Each database in turn; ``generic`` is SQLite as any database that has no sink of its own."""
-    kind = request.param
-    if kind == "postgres":
-        database = request.getfixturevalue("postgres")
-        return PostgresTarget(database, airflow_connection("target", database.uri))
-    if kind.startswith("mysql"):
-        port = request.getfixturevalue("mariadb_port")
-        name = f"db_{secrets.token_hex(6)}"
-        MySqlTarget(port, "mysql", "").execute(f"CREATE DATABASE {name} CHARACTER SET latin1")
-        extra = {"client": "mysql-connector-python"} if kind == "mysql-connector" else {}
-        connection = {"conn_type": "mysql", "host": "127.0.0.1", "port": port, "login": "root", "schema": name}
-        if kind == "mysql-files":
-            # A hook's parameter, which an Airflow connection cannot set: see MySqlSink.
-            from airflow.providers.mysql.hooks.mysql import MySqlHook
-
-            monkeypatch.setattr(
-                MySqlHook, "local_infile", property(lambda self: True, lambda self, value: None), raising=False
-            )
-        return MySqlTarget(port, name, airflow_connection("target", json.dumps(connection | {"extra": extra})))
-    path = tmp_path / "target.db"
-    if kind == "duckdb":
-        pytest.importorskip("airflow.providers.duckdb.hooks.duckdb")
-        return DuckDbTarget(path, airflow_connection("target", json.dumps({"conn_type": "duckdb", "host": str(path)})))
-    if kind == "generic":
-        monkeypatch.setattr(sinks, "_sink_class", lambda connection: GenericSink)
-    return SqliteTarget(path, airflow_connection("target", json.dumps({"conn_type": "sqlite", "host": str(path)})))
 
 
 def test_the_result_says_what_was_loaded(target, output):

@@ -18,15 +18,10 @@ import pytest
 from airflow_provider_personalize.exceptions import InvalidRequestError, TableMismatchError
 from airflow_provider_personalize.sinks import postgres as postgres_sink
 from airflow_provider_personalize.transfers import output_objects
-from tests.integration.load_support import COLUMNS, Output, PostgresTarget, line, load, rows
+from tests.integration.load_support import COLUMNS, PostgresTarget, line, load, rows
 
 MODES = ["replace", "replace_slice", "merge", "append"]
 EXTRA = {"run_date": "2026-11-22"}
-
-
-@pytest.fixture
-def output(tmp_path):
-    return Output(tmp_path / "output")
 
 
 @pytest.fixture

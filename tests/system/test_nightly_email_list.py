@@ -25,7 +25,8 @@ def test_a_run_by_hand_fills_the_tables_and_waits_in_the_triggerer(stack: Stack)
 
     tasks = [(task.task_id, task.state, task.try_number) for task in run.tasks()]
     assert sorted(tasks) == [
-        (task_id, "success", 1) for task_id in ("email_list", "load", "prepare", "preview", "recommend", "wait")
+        (task_id, "success", 1)
+        for task_id in ("check", "email_list", "load", "prepare", "preview", "recommend", "wait")
     ], run.log("wait")
     assert run.state == "success"
     assert jobs(stack) == ["ACTIVE"]
@@ -48,8 +49,10 @@ def test_a_run_by_hand_fills_the_tables_and_waits_in_the_triggerer(stack: Stack)
         "SELECT count(*), count(DISTINCT user_id), count(*) FILTER (WHERE NOT subscribed OR title IS NULL) "
         "FROM email_list JOIN subscribers USING (user_id)"
     ) == [(subscribed * 5, subscribed, 0)]
-    [page] = (stack.state / "previews").glob("*.html")
+    [page] = (stack.state / "previews").glob("email_list_*.html")
     assert f"<b>{subscribed}</b><span>emails" in page.read_text(encoding="utf-8")
+    [page] = (stack.state / "previews").glob("recommendations_*.html")
+    assert f"{people} of {people}" in page.read_text(encoding="utf-8")
 
 
 def test_another_run_of_the_same_date_replaces_it_and_sees_who_has_left_since(stack: Stack) -> None:

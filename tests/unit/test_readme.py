@@ -17,6 +17,7 @@ pytest.importorskip("airflow", reason="the parameters that the README names are 
 from airflow_provider_personalize import exceptions
 from airflow_provider_personalize.batch.rows import ROW_KINDS
 from airflow_provider_personalize.operators import batch as operators
+from airflow_provider_personalize.operators import output_check
 from airflow_provider_personalize.sensors import batch as sensors
 from airflow_provider_personalize.sinks.load import WRITE_MODES
 from airflow_provider_personalize.transfers import personalize_to_sql, sql_to_personalize
@@ -31,7 +32,7 @@ SHOWN = re.compile(
 )
 OPERATORS = {
     name: cls
-    for module in (operators, sensors, sql_to_personalize, personalize_to_sql)
+    for module in (operators, output_check, sensors, sql_to_personalize, personalize_to_sql)
     for name, cls in vars(module).items()
     if inspect.isclass(cls) and cls.__module__ == module.__name__ and not cls.__subclasses__()
 }
@@ -40,6 +41,7 @@ SECTIONS = {
     "Input: from a query to S3": ["SqlToPersonalizeInputOperator"],
     "Jobs: paid for once": ["PersonalizeCreateBatchInferenceJobOperator", "PersonalizeBatchInferenceJobSensor"],
     "Output: from S3 into a table": ["PersonalizeToSqlOperator"],
+    "Good enough to use?": ["PersonalizeOutputCheckOperator"],
 }
 
 
