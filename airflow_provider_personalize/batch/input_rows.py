@@ -34,6 +34,10 @@ _PLACEHOLDER = re.compile(r"[A-Za-z0-9_]{1,50}")
 #: From here on, a float does not hold every whole number, so it may stand for another id than the one that was stored.
 _INEXACT = 2.0**53
 
+#: Ids that JSON writes as they are, with quotes between them.
+_PLAIN_ID = rf"[!#-\[\]-~]{{1,{MAX_ID_LENGTH}}}+"
+_PLAIN_IDS = re.compile(f'{_PLAIN_ID}(?:"{_PLAIN_ID})*+')
+
 #: Encodes a column's values as JSON; raises ValueError, with the reason, at one that cannot be encoded.
 _Encode = Callable[[Sequence[Any]], list[str]]
 
@@ -111,6 +115,19 @@ def encode_ids(values: Sequence[Any]) -> list[str]:
     if types == {int}:
         return [f'"{value}"' for value in values]
     return [_escape(id_text(value)) for value in values]
+
+
+def plain_ids(values: Sequence[Any]) -> Sequence[str] | None:
+    """
+    Give ids as texts that are their own JSON, but for the quotes around each; None where one of them may not be.
+
+    It looks at all of them at once, which takes half the time of :func:`encode_ids`.
+    """
+    try:
+        text = '"'.join(values)
+    except TypeError:
+        return list(map(str, values)) if set(map(type, values)) == {int} else None
+    return values if _PLAIN_IDS.fullmatch(text) and text.count('"') == len(values) - 1 else None
 
 
 def _as_list(value: Any) -> list[Any] | None:
@@ -211,6 +228,20 @@ class _Field(NamedTuple):
     encode: _Encode
 
 
+class Lines(NamedTuple):
+    """
+    Lines of input.
+
+    :param texts: What differs from line to line.
+    :param before: What each line begins with.
+    :param after: What each line ends with, the newline included.
+    """
+
+    texts: Sequence[str]
+    before: str
+    after: str
+
+
 class InputRows:
     """
     What becomes of a query's rows, decided once by its column names.
@@ -258,27 +289,29 @@ class InputRows:
             values = ", ".join(f'"{placeholder}": %s' for placeholder in filter_values or {})
             line += f', "filterValues": {{{values}}}'
         self._fields = (*fields.values(), *filters)
-        #: What every line begins and ends with, around what differs: joining with these is faster than formatting.
-        self.before, middle = f"{{{line}}}\n".split("%s", 1)
-        middle, value, self.after = f"%s{middle}".rpartition("%s")
+        # Joining what differs with what every line begins and ends with is faster than formatting each.
+        self._before, middle = f"{{{line}}}\n".split("%s", 1)
+        middle, value, self._after = f"%s{middle}".rpartition("%s")
         self._format = middle + value
 
-    def encode(self, rows: Sequence[Sequence[Any]], first_row: int = 1) -> list[str]:
+    def encode(self, rows: Sequence[Sequence[Any]], first_row: int = 1) -> Lines:
         """
-        Make lines of rows: what stands between :attr:`before` and :attr:`after` in each.
+        Make lines of rows.
 
         :param rows: The rows, as the database's driver gives them.
         :param first_row: The number of the first of them, for messages.
         :raises InvalidLineError: if a value cannot go into a line, with its row.
         """
-        if not rows:
-            return []
+        if len(self._fields) == 1:
+            [field] = self._fields
+            values = [row[field.position] for row in rows]
+            if field.encode is encode_ids and (plain := plain_ids(values)) is not None:
+                return Lines(plain, f'{self._before}"', f'"{self._after}')
+            return Lines(self._encode_column(field, values, first_row), self._before, self._after)
         columns = [
             self._encode_column(field, [row[field.position] for row in rows], first_row) for field in self._fields
         ]
-        if len(columns) == 1:
-            return columns[0]
-        return [self._format % values for values in zip(*columns, strict=True)]
+        return Lines([self._format % values for values in zip(*columns, strict=True)], self._before, self._after)
 
     @staticmethod
     def _encode_column(field: _Field, values: list[Any], first_row: int) -> list[str]:

@@ -169,7 +169,7 @@ class SqlToPersonalizeInputOperator(AwsBaseOperator[S3Hook]):
         """Encode and write the query's rows, and give their number; the next batch is fetched meanwhile."""
 
         def write(batch: list[Sequence[Any]], first_row: int) -> int:
-            return files.write(lines.encode(batch, first_row), lines.before, lines.after)
+            return files.write(*lines.encode(batch, first_row))
 
         rows, started = 0, time.monotonic()
         logged = started

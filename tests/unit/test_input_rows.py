@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_personalize.batch.input_rows import InputRows
+from airflow_provider_personalize.batch.input_rows import InputRows, encode_ids, plain_ids
 from airflow_provider_personalize.batch.recipes import batch_recipe
 from airflow_provider_personalize.exceptions import InvalidLineError, InvalidRequestError
 
 
 def encode(columns, rows, **kwargs):
     """The lines that the rows become."""
-    made = InputRows(columns, **kwargs)
-    return [f"{made.before}{line}{made.after}" for line in made.encode(rows)]
+    texts, before, after = InputRows(columns, **kwargs).encode(rows)
+    return [f"{before}{text}{after}" for text in texts]
 
 
 def lines(columns, rows, **kwargs):
@@ -238,3 +238,23 @@ def test_how_many_lines_a_file_may_have(columns, recipe, most):
 def test_a_recipe_without_batch_jobs_is_refused_with_those_that_have_them(recipe):
     with pytest.raises(InvalidRequestError, match=r"aws-similar-items.*got"):
         batch_recipe(recipe)
+
+
+@given(st.lists(st.text(max_size=300) | st.integers() | st.booleans() | st.none(), min_size=1, max_size=5))
+def test_ids_taken_at_once_are_those_taken_one_by_one(values):
+    plain = plain_ids(values)
+    if plain is not None:
+        assert [f'"{text}"' for text in plain] == encode_ids(values)
+
+
+@pytest.mark.parametrize("values", [["a"], ["a", "b-1"], ["x" * 256, "~!#"], [1, -2, 10**30]])
+def test_plain_ids_are_taken_at_once(values):
+    assert list(plain_ids(values)) == list(map(str, values))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[], [""], ["a", ""], ["", "a"], ["a", "", "b"], ['a"b'], ["a\\b"], ["a b"], ["é"], ["a\x7f"], [True], ["x" * 257]],
+)
+def test_what_is_not_plain_is_left_to_a_closer_look(values):
+    assert plain_ids(values) is None
