@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import re
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -425,3 +426,22 @@ class TestSensors:
         arn = "arn:aws:personalize:us-east-1:123456789012:campaign/c"
         with pytest.raises(InvalidRequestError, match=kind):
             cls(task_id="wait", job_arn=arn).execute(context())
+
+
+class TestKilled:
+    """Nobody can stop a job, so a task that is killed says that its job lives on, and what to do."""
+
+    def test_a_create_operator_names_its_job(self, service, log):
+        operator = inference(service)
+        arn = operator.execute(context())
+        operator.on_kill()
+        assert re.search(f"{arn}.*cannot be stopped|cannot be stopped.*{arn}", log())
+
+    def test_before_there_is_a_job_nothing_is_said(self, service, log):
+        inference(service).on_kill()
+        assert "stopped" not in log()
+
+    def test_a_sensor_names_its_job(self, service, log):
+        arn = inference(service).execute(context())
+        PersonalizeBatchInferenceJobSensor(task_id="wait", job_arn=arn).on_kill()
+        assert re.search(f"{arn}.*cannot be stopped|cannot be stopped.*{arn}", log())
