@@ -31,7 +31,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def send_list(self, prefix: str) -> None:
         entries = "".join(
-            f"<Contents><Key>{escape(path.name)}</Key><Size>{path.stat().st_size}</Size><ETag>{etag(path)}</ETag></Contents>"
+            f"<Contents><Key>{escape(path.relative_to(FOLDER).as_posix())}</Key><Size>{path.stat().st_size}</Size><ETag>{etag(path)}</ETag></Contents>"
             for path in sorted(FOLDER.glob(f"{prefix}*"))
         )
         body = f'<?xml version="1.0"?><ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>'
