@@ -37,12 +37,14 @@ class Loaded:
 
     :param source_uri: Where the output lies that is loaded.
     :param table: The table that takes it, as SQL names it.
+    :param columns: The table's columns: ``{name: type}``.
     :param read: How much was read.
     :param written: How many rows were written.
     """
 
     source_uri: str | None = None
     table: str | None = None
+    columns: Mapping[str, str] | None = None
     read: Amount | None = None
     written: Amount | None = None
 
@@ -71,18 +73,21 @@ def job_lineage(input_uri: str, output_uri: str) -> OperatorLineage[Any, Any]:
     return OperatorLineage(inputs=[_place_read(input_uri, None)], outputs=[_place_written(output_uri, None)])
 
 
-def load_lineage(conn_id: str, load: Loaded) -> OperatorLineage[Any, Any]:
+def load_lineage(conn_id: str, load: Loaded, hook_params: Mapping[str, Any] | None = None) -> OperatorLineage[Any, Any]:
     """
     Tell which output was loaded into which table, with the table's columns.
 
     :param conn_id: The Airflow connection of the database.
     :param load: What the load has come to.
+    :param hook_params: Further arguments of the database's hook.
     """
     from airflow.providers.openlineage.extractors import OperatorLineage
 
     # What the hook and the parser tell of any query: the name is then the same as where other tasks read the table.
     query = f"SELECT * FROM {load.table}"  # noqa: S608 (it is only parsed)
-    tables = _tables_of(conn_id, None, query).inputs if load.table else []
+    tables = _tables_of(conn_id, hook_params, query).inputs if load.table else []
+    for found in tables:
+        found.facets = _columns(load.columns or {}) | (found.facets or {})
     return OperatorLineage(
         inputs=[_place_read(load.source_uri, load.read)] if load.source_uri else [],
         outputs=[_written(found.namespace, found.name, load.written, found.facets) for found in tables],
@@ -97,10 +102,33 @@ def _tables_of(conn_id: str, hook_params: Mapping[str, Any] | None, sql: str) ->
     try:
         hook = database_hook(conn_id, hook_params)
         found = get_openlineage_facets_with_sql(hook=hook, sql=sql, conn_id=conn_id, database=None)
+        if found:
+            found.inputs = _of_database(found.inputs, hook.get_connection(conn_id).schema)
     except Exception as error:  # noqa: BLE001 (the places on S3 are told all the same)
         log.warning("OpenLineage is told of no tables, since %s could not be asked for them: %s", conn_id, error)
         found = None
     return found or OperatorLineage()
+
+
+def _of_database(tables: list[Any], database: str | None) -> list[Any]:
+    """
+    Leave out tables of other databases that have the name of one in the connection's own.
+
+    MySQL's hook has no schema to look into by default, so a table is found in every database that has one of that name.
+    """
+
+    def is_own(table: Any) -> bool:
+        return bool(table.name.startswith(f"{database}."))
+
+    own = {table.name.rpartition(".")[2] for table in tables if is_own(table)}
+    return [table for table in tables if is_own(table) or table.name.rpartition(".")[2] not in own]
+
+
+def _columns(types: Mapping[str, str]) -> dict[str, Any]:
+    from openlineage.client.facet_v2 import schema_dataset
+
+    fields = [schema_dataset.SchemaDatasetFacetFields(name=name, type=kind) for name, kind in types.items()]
+    return {"schema": schema_dataset.SchemaDatasetFacet(fields=fields)} if fields else {}
 
 
 def _named(uri: str) -> tuple[str, str]:

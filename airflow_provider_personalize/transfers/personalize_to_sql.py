@@ -145,6 +145,7 @@ class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
             sink = open_sink(database, load)
             self._loaded.table = sink.target
             before = sink.publish(chain(first, batches), result)
+            self._loaded.columns = {name: column.type for name, column in sink.existing.items()}
             if before is not None:
                 self.log.info("%s was appended to %s before: nothing to do.", load.source, self.table)
             else:
@@ -159,7 +160,7 @@ class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """Tell OpenLineage what was loaded, and into which table."""
-        return load_lineage(self.sql_conn_id, self._loaded)
+        return load_lineage(self.sql_conn_id, self._loaded, self.hook_params)
 
     def _check_arguments(self) -> None:
         if bool(self.job_arn) == bool(self.output_uri):

@@ -4,7 +4,9 @@ What OpenLineage is told: tasks are run with its own listener, and the events th
 
 from __future__ import annotations
 
+import inspect
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from airflow_provider_personalize.transfers.personalize_to_sql import PersonalizeToSqlOperator
+from tests.integration.load_support import MySqlTarget, Output, line, mariadb
 
 if TYPE_CHECKING:
     from example_dags.demo.postgres import Database, Postgres
@@ -187,3 +192,30 @@ def test_a_load_that_fails_tells_what_it_was_about(run: Run) -> None:
         f"{BUCKET}/lineage/deferred": None,
         run.table("public.narrow"): None,
     }
+
+
+@pytest.mark.parametrize("schema", [None, "shop"])
+def test_a_table_of_mysql_is_that_of_its_database(schema, tmp_path, airflow_connection) -> None:
+    """Here the operator is asked, not the listener: a table of that name is in another database of the server, too."""
+    if shutil.which("mariadbd") is None:
+        pytest.skip("needs mariadbd: apt-get install mariadb-server")
+    pytest.importorskip("MySQLdb", reason="needs the extra mysql")
+    with mariadb(tmp_path) as port:
+        for name in ("shop", "other"):
+            MySqlTarget(port, "mysql", "").execute(f"CREATE DATABASE {name}")
+        MySqlTarget(port, "other", "").execute("CREATE TABLE recs (x int)")
+        connection = {"conn_type": "mysql", "host": "127.0.0.1", "port": port, "login": "root", "schema": "shop"}
+        operator = PersonalizeToSqlOperator(
+            task_id="load",
+            output_uri=Output(tmp_path / "output").write(line("u", "a", "b")),
+            sql_conn_id=airflow_connection("target", json.dumps(connection)),
+            schema=schema,
+            table="recs",
+            aws_conn_id=None,
+        )
+        inspect.unwrap(type(operator).execute)(operator, {})
+        lineage = operator.get_openlineage_facets_on_complete(None)
+    [table] = lineage.outputs
+    assert (table.namespace, table.name) == (f"mysql://127.0.0.1:{port}", "shop.recs")
+    assert [field.name for field in table.facets["schema"].fields] == ["user_id", "rank", "item_id", "score"]
+    assert table.outputFacets["outputStatistics"].rowCount == 2
