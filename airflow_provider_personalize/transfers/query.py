@@ -4,10 +4,10 @@ A query's rows as a stream, whatever the database: as many at a time as are aske
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_personalize.compat import BaseHook
 from airflow_provider_personalize.exceptions import InvalidRequestError
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 #: Rows of the first fetch: few, for nothing is known yet of how long they are.
 FIRST_FETCH = 1_000
 
+#: PostgreSQL's name for the cursor that a query runs in.
+_CURSOR = "personalize_input"
 #: PostgreSQL has server-side cursors for one statement that gives rows, and says no more than "syntax error" otherwise.
 _ONE_SELECT = (
     "The query runs behind DECLARE … CURSOR FOR, so that its rows can be streamed: it has to be one SELECT, WITH … "
@@ -61,34 +63,44 @@ def database_hook(conn_id: str, hook_params: Mapping[str, Any] | None = None) ->
     return hook
 
 
+class RowBatch(NamedTuple):
+    """
+    Some rows of a query.
+
+    :param size: How many.
+    :param rows: Gives them; where the database's driver can, only then are they made of what the server has sent, so
+        that another thread can do that while this one asks for the next.
+    """
+
+    size: int
+    rows: Callable[[], Sequence[Sequence[Any]]]
+
+
+#: Fetches at most so many rows: gives them, and the description of their columns.
+_Fetch = Callable[[int], tuple[RowBatch, Any]]
+
+
 class QueryRows:
     """
     The rows of a query that runs, in batches.
 
-    :param cursor: The cursor that has executed the query.
+    :param fetch: Fetches rows.
     """
 
-    def __init__(self, cursor: Any) -> None:
-        self._cursor = cursor
+    def __init__(self, fetch: _Fetch) -> None:
+        self._fetch = fetch
         #: How many rows the next batch holds.
         self.batch_rows = FIRST_FETCH
         # Before the first fetch, some drivers' server-side cursors do not know their columns.
-        self._first = self._fetch()
+        self._first, description = fetch(self.batch_rows)
         #: The names of the query's columns.
-        self.columns: list[str] = [column[0] for column in cursor.description or ()]
+        self.columns: list[str] = [column[0] for column in description or ()]
 
-    def _fetch(self) -> list[Sequence[Any]]:
-        rows = self._cursor.fetchmany(self.batch_rows)
-        if rows and isinstance(rows[0], Mapping):
-            # A connection can ask for rows as dicts; their values come in the columns' order.
-            return [tuple(row.values()) for row in rows]
-        return list(rows)
-
-    def __iter__(self) -> Iterator[list[Sequence[Any]]]:
-        rows, self._first = self._first, []
-        while rows:
-            yield rows
-            rows = self._fetch()
+    def __iter__(self) -> Iterator[RowBatch]:
+        batch = self._first
+        while batch.size:
+            yield batch
+            batch, _ = self._fetch(self.batch_rows)
 
 
 @contextmanager
@@ -113,7 +125,7 @@ def stream_query(hook: DbApiHook, sql: str, parameters: Any = None) -> Iterator[
             if _driver(connection) in {"psycopg", "psycopg2"} and "syntax error" in str(error):
                 error.add_note(_ONE_SELECT)
             raise
-        yield QueryRows(cursor)
+        yield QueryRows(_fetch_from(connection, cursor))
         cursor.close()
     finally:
         # Closed before the cursor where something failed: MySQL's cursor would read all remaining rows first.
@@ -130,11 +142,8 @@ def _driver(connection: Any) -> str:
 def _streaming_cursor(connection: Any) -> Any:
     """Open a cursor that does not fetch the whole result at once, where the driver needs to be told."""
     match _driver(connection):
-        case "psycopg":
-            return connection.cursor(name="personalize_input", row_factory=import_module("psycopg.rows").tuple_row)
-        case "psycopg2":
-            plain = import_module("psycopg2.extensions").cursor
-            return connection.cursor(name="personalize_input", cursor_factory=plain)
+        case "psycopg" | "psycopg2":
+            return connection.cursor(name=_CURSOR)
         case "MySQLdb" | "pymysql" as driver:
             return connection.cursor(import_module(f"{driver}.cursors").SSCursor)
         case _:
@@ -142,3 +151,28 @@ def _streaming_cursor(connection: Any) -> Any:
             with suppress(AttributeError, TypeError):
                 cursor.arraysize = FIRST_FETCH
             return cursor
+
+
+def _fetch_from(connection: Any, cursor: Any) -> _Fetch:
+    """Give what fetches from a cursor that has executed a query."""
+
+    def fetch(count: int) -> tuple[RowBatch, Any]:
+        rows = cursor.fetchmany(count)
+        if rows and isinstance(rows[0], Mapping):
+            # A connection can ask for rows as dicts; their values come in the columns' order.
+            rows = [tuple(row.values()) for row in rows]
+        return RowBatch(len(rows), lambda: rows), cursor.description
+
+    def fetch_from_server(count: int) -> tuple[RowBatch, Any]:
+        part = connection.cursor(**plain)
+        part.execute(f"FETCH FORWARD {count} FROM {_CURSOR}")
+        return RowBatch(part.rowcount, part.fetchall), part.description
+
+    match _driver(connection):
+        case "psycopg":
+            plain = {"row_factory": import_module("psycopg.rows").tuple_row}
+        case "psycopg2":
+            plain = {"cursor_factory": import_module("psycopg2.extensions").cursor}
+        case _:
+            return fetch
+    return fetch_from_server

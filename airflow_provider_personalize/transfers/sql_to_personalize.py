@@ -19,7 +19,7 @@ from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.naming import S3Uri, parse_s3_uri
 from airflow_provider_personalize.openlineage import Amount, query_lineage
 from airflow_provider_personalize.transfers.part_files import PartFiles
-from airflow_provider_personalize.transfers.query import QueryRows, database_hook, stream_query
+from airflow_provider_personalize.transfers.query import QueryRows, RowBatch, database_hook, stream_query
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -168,8 +168,8 @@ class SqlToPersonalizeInputOperator(AwsBaseOperator[S3Hook]):
     def _copy(self, query: QueryRows, lines: InputRows, files: PartFiles) -> int:
         """Encode and write the query's rows, and give their number; the next batch is fetched meanwhile."""
 
-        def write(batch: list[Sequence[Any]], first_row: int) -> int:
-            return files.write(*lines.encode(batch, first_row))
+        def write(batch: RowBatch, first_row: int) -> int:
+            return files.write(*lines.encode(batch.rows(), first_row))
 
         rows, started = 0, time.monotonic()
         logged = started
@@ -178,8 +178,8 @@ class SqlToPersonalizeInputOperator(AwsBaseOperator[S3Hook]):
             try:
                 for batch in query:
                     job = encoder.submit(write, batch, rows + 1)
-                    batches.append((len(batch), job))
-                    rows += len(batch)
+                    batches.append((batch.size, job))
+                    rows += batch.size
                     if len(batches) > BATCHES_AHEAD:
                         length, job = batches.popleft()
                         query.batch_rows = max(1, min(BATCH_ROWS, BATCH_BYTES * length // job.result()))

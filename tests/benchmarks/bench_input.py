@@ -4,8 +4,9 @@ How fast a query's ids become input lines on S3, beside psql that writes the sam
     python tests/benchmarks/bench_input.py [--rows 5000000] [--runs 3]
 
 The yardstick is ``psql \\copy (SELECT row_to_json(…) …) TO file``: the server makes the JSON, and nothing is checked.
-Ours is ``SqlToPersonalizeInputOperator.execute`` against moto's S3 server in another process, connections and uploads
-included, imports not. Both read the same table of a PostgreSQL server on this machine, in turns; figures are medians.
+Ours is ``SqlToPersonalizeInputOperator.execute`` over HTTP to ``s3_files.py`` in another process, connections and
+uploads included, imports not. Both read the same table of a PostgreSQL server on this machine, in turns; figures are
+medians.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -54,7 +56,7 @@ def measure_ours(sql: str) -> None:
         task_id="bench", sql=sql, sql_conn_id="bench", s3_uri="s3://bench-input/in/", aws_conn_id=None
     )
     # What a worker has imported anyway, before the first byte.
-    operator.hook.get_conn().create_bucket(Bucket="bench-input")
+    operator.hook.get_conn()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.perf_counter()
     operator.execute({})
@@ -82,8 +84,10 @@ def bench(rows: int, runs: int, folder: Path) -> bool:
         port = free_port()
         endpoint = f"http://127.0.0.1:{port}"
         server = Postgres(folder / "data", processes).start()
-        moto = processes.start("moto", [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)])
-        moto.wait_until(lambda: _answers(endpoint))
+        bucket = folder / "bucket"
+        bucket.mkdir()
+        command = [sys.executable, str(Path(__file__).with_name("s3_files.py")), str(bucket), str(port)]
+        processes.start("s3", command).wait_until(lambda: _answers(f"{endpoint}/bench-input"))
         database = server.create()
         database.execute(TABLE.format(rows=rows))
         environment = os.environ | {
@@ -94,6 +98,7 @@ def bench(rows: int, runs: int, folder: Path) -> bool:
             "AWS_ACCESS_KEY_ID": "bench",
             "AWS_SECRET_ACCESS_KEY": "bench",
             "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
         }
         kept = True
         for name, (reference, ours) in QUERIES.items():
@@ -101,7 +106,11 @@ def bench(rows: int, runs: int, folder: Path) -> bool:
             for _ in range(runs):
                 psql.append(run_psql(database.uri, reference, folder / "reference.json"))
                 figures.append(run_ours(ours, environment))
-                urllib.request.urlopen(urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST")).close()
+                with (bucket / "in" / "part-00000.json").open("rb") as written:
+                    if (found := sum(1 for _ in written)) != rows:
+                        raise SystemExit(f"Expected {rows} lines, got {found}.")
+                shutil.rmtree(bucket)
+                bucket.mkdir()
             yardstick = statistics.median(psql)
             seconds = statistics.median(figure["seconds"] for figure in figures)
             memory = statistics.median(figure["memory_mb"] for figure in figures)

@@ -1,15 +1,18 @@
 """
-The files of a folder as objects of an S3 bucket, over HTTP: listing, and GetObject with ranges, sent by the kernel.
+The files of a folder as objects of an S3 bucket, over HTTP: listing, GetObject with ranges, and multipart uploads.
 
-moto's server costs more processor time for a gigabyte than a load does, and shares this machine's cores with it. Here
-S3 is not the limit, so that what is measured is how we read from it.
+moto's server takes as much processor time as what is measured, and shares this machine's cores with it. Here S3 is not
+the limit.
 
     python tests/benchmarks/s3_files.py FOLDER PORT
 """
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
+import tempfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -29,12 +32,47 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.send_list(parse_qs(address.query).get("prefix", [""])[0])
 
+    def do_POST(self) -> None:
+        address = urlsplit(self.path)
+        query = parse_qs(address.query, keep_blank_values=True)
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if "uploads" in query:
+            upload = tempfile.mkdtemp(prefix=".upload-", dir=FOLDER)
+            result = f"<UploadId>{Path(upload).name}</UploadId>"
+            self.send_xml(f"<InitiateMultipartUploadResult>{result}</InitiateMultipartUploadResult>")
+            return
+        parts = sorted((FOLDER / query["uploadId"][0]).iterdir())
+        target = FOLDER / unquote(address.path).lstrip("/").partition("/")[2]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("wb") as whole:
+            for part in parts:
+                with part.open("rb") as file:
+                    os.sendfile(whole.fileno(), file.fileno(), 0, part.stat().st_size)
+        self.send_xml("<CompleteMultipartUploadResult></CompleteMultipartUploadResult>")
+
+    def do_PUT(self) -> None:
+        query = parse_qs(urlsplit(self.path).query)
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if "uploadId" in query:
+            (FOLDER / query["uploadId"][0] / f"{int(query['partNumber'][0]):05}").write_bytes(body)
+        self.send_response(200)
+        self.send_header("ETag", '"part"')
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def do_DELETE(self) -> None:
+        shutil.rmtree(FOLDER / parse_qs(urlsplit(self.path).query)["uploadId"][0])
+        self.send_response(204)
+        self.end_headers()
+
     def send_list(self, prefix: str) -> None:
         entries = "".join(
             f"<Contents><Key>{escape(path.relative_to(FOLDER).as_posix())}</Key><Size>{path.stat().st_size}</Size><ETag>{etag(path)}</ETag></Contents>"
             for path in sorted(FOLDER.glob(f"{prefix}*"))
         )
-        body = f'<?xml version="1.0"?><ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>'
+        self.send_xml(f"<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>")
+
+    def send_xml(self, body: str) -> None:
         self.send_response(200)
         self.send_header("Content-Length", str(len(body.encode())))
         self.end_headers()
