@@ -29,8 +29,9 @@ from airflow_provider_personalize.resources import ACTIVE
 BUCKET = "personalize-local"
 #: A role to pass; any other one of the right form is taken too.
 ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/personalize-local"
-#: Access key and secret: any are taken.
+#: Any access key and secret are taken. Airflow masks a connection's password in every log, so it is no word of a name.
 _KEY = "local"
+_SECRET = "any-secret-will-do"  # noqa: S105 (it keeps nothing)
 
 
 #: An older moto does without a request handler of its own.
@@ -137,7 +138,7 @@ class LocalPersonalize:
         return {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": _KEY,
-            "AWS_SECRET_ACCESS_KEY": _KEY,
+            "AWS_SECRET_ACCESS_KEY": _SECRET,
             "AWS_DEFAULT_REGION": self.region,
         }
 
@@ -145,7 +146,7 @@ class LocalPersonalize:
     def connection(self) -> str:
         """The Airflow connection to it, as the JSON that ``AIRFLOW_CONN_AWS_DEFAULT`` takes."""
         extra = {"region_name": self.region, "endpoint_url": self.url}
-        return json.dumps({"conn_type": "aws", "login": _KEY, "password": _KEY, "extra": extra})
+        return json.dumps({"conn_type": "aws", "login": _KEY, "password": _SECRET, "extra": extra})
 
     @property
     def solution_arns(self) -> dict[str, str]:
@@ -171,7 +172,7 @@ class LocalPersonalize:
         """
         with self._lock:
             if region not in self._s3_clients:
-                session = boto3.session.Session(_KEY, _KEY, region_name=region)
+                session = boto3.session.Session(_KEY, _SECRET, region_name=region)
                 self._s3_clients[region] = session.client(
                     "s3",
                     endpoint_url=self.url,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -154,6 +155,7 @@ class PersonalizeCreateJobOperator(JobWaiterMixin, AwsBaseOperator[PersonalizeHo
         request = build_request(solution_version_arn=version_arn, **self._request_arguments())
         request = {"jobName": check_job_name(self.job_name or self._derived_name(context, request)), **request}
         if not tried:
+            self.log.info("Asking for a %s: %s", self.job_kind.words, json.dumps(request))
             self._check_input(request)
         while True:
             try:
@@ -175,7 +177,9 @@ class PersonalizeCreateJobOperator(JobWaiterMixin, AwsBaseOperator[PersonalizeHo
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
         """Resume after the trigger: return the job's ARN, or raise what the synchronous wait would have raised."""
-        return job_arn_from_event(event)
+        job_arn = job_arn_from_event(event)
+        self.log.info("The %s %s is ACTIVE.", self.job_kind.words, job_arn)
+        return job_arn
 
     def on_kill(self) -> None:
         """Say that the job lives on: the service has no way to stop one."""

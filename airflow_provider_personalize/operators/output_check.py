@@ -200,12 +200,14 @@ class PersonalizeOutputCheckOperator(AwsBaseOperator[PersonalizeHook]):
             "%s (%s): %s rows for %s entities, %s different items.",
             self.table,
             where,
-            now.rows,
-            now.entities,
-            now.items,
+            f"{now.rows:,}",
+            f"{now.entities:,}",
+            f"{now.items:,}",
         )
         if before:
-            self.log.info("Compared with %s: %s rows for %s.", _texts(before.values), before.rows, before.entities)
+            self.log.info(
+                "Compared with %s: %s rows for %s.", before.values, f"{before.rows:,}", f"{before.entities:,}"
+            )
         else:
             self.log.info("There is no slice before to compare it with.")
         for outcome in results:

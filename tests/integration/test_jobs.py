@@ -316,6 +316,16 @@ class TestWait:
         assert [(job["arn"], job["status"]) for job in jobs(service)] == [(arn, "ACTIVE")]
 
     @both_halves
+    def test_the_log_tells_what_was_asked_and_what_became_of_it(self, service, deferrable, log):
+        operator = inference(service, wait_for_completion=True, deferrable=deferrable, num_results=7)
+        arn = run_through(operator, context())
+        story = log()
+        told = ['"numResults": 7', f"Created the batch inference job .*{arn}", "is ACTIVE"]
+        found = [re.search(pattern, story) for pattern in told]
+        assert all(found), story
+        assert [match.start() for match in found] == sorted(match.start() for match in found)
+
+    @both_halves
     def test_until_it_fails(self, service, deferrable):
         service.controls.add_fault("fail_job", reason="no such bucket")
         with pytest.raises(JobFailedError, match="no such bucket") as caught:
