@@ -32,7 +32,7 @@ REGION = "us-east-1"
 USER = PASSWORD = "admin"  # noqa: S105 - it listens on the loopback interface only
 
 #: Airflow's long-running processes, in the order of starting. Airflow 2 has no server that tasks talk to.
-COMPONENTS = (*(["api-server"] if AIRFLOW_3 else []), "scheduler", "triggerer", "dag-processor")
+COMPONENTS = (*(["api-server"] if AIRFLOW_3 else []), "dag-processor", "scheduler", "triggerer")
 
 
 def _get(url: str) -> bool:
@@ -49,6 +49,8 @@ class Stack:
     :param ui: Serve Airflow's UI too, with the connections in its database rather than in the environment, so that
         they can be looked at and changed there. DAGs are paused then until someone turns them on, and keep their
         schedule; without, each run is triggered.
+    :param standalone: Start Airflow as ``airflow standalone``, one process that starts the others, in place of one by
+        one. Airflow 3 only: in Airflow 2 it would start a web server with an API of another kind.
     :param environment: Environment variables for Airflow's processes, as ``AIRFLOW__<SECTION>__<KEY>`` and
         ``AIRFLOW_VAR_<KEY>``, over the ones that are set here.
     :param dags_folder: Where the DAGs are; this package's examples by default.
@@ -60,12 +62,14 @@ class Stack:
         *,
         job_seconds: float = 10.0,
         ui: bool = False,
+        standalone: bool = False,
         environment: Mapping[str, str] | None = None,
         dags_folder: Path | None = None,
     ) -> None:
         self.state = state.resolve()
         self.job_seconds = job_seconds
         self.ui = ui
+        self.components = ("standalone",) if standalone else COMPONENTS
         self.home = self.state / "airflow"
         self.service_port = free_port()
         self.api_port = free_port()
@@ -105,16 +109,16 @@ class Stack:
         self.warehouse = self.postgres.create("warehouse")
         self.metadata = self._new_metadata()
         self.processes.environment |= self._airflow_environment(self.metadata)
-        # The server takes longest, so the ones that do nothing before a run begins leave it the processor.
-        for name in ("api-server", "dag-processor") if AIRFLOW_3 else ("dag-processor",):
+        for name in self.components:
+            # The server takes longest, so the ones that do nothing before a run begins leave it the processor.
+            if name == "scheduler":
+                self.wait_for_service()
             self.start_component(name)
         self.wait_for_service()
-        for name in ("scheduler", "triggerer"):
-            self.start_component(name)
 
     def stop(self) -> None:
         """Stop everything, Airflow first, so that it need not see its database go; what takes its time is killed."""
-        running = [self.processes[name] for name in (*COMPONENTS, "personalize-local") if name in self.processes]
+        running = [self.processes[name] for name in (*self.components, "personalize-local") if name in self.processes]
         for process in running:
             if process.running:
                 process.popen.terminate()
@@ -139,7 +143,8 @@ class Stack:
     def start_component(self, name: str) -> Process:
         """Start one of Airflow's processes, or start it again after it has ended."""
         arguments = {
-            "api-server": ["--host", "127.0.0.1", "--port", str(self.api_port), "--workers", "1"],
+            "standalone": [],
+            "api-server": [],
             # Their log servers have fixed ports, and nobody asks them: the logs are files of this machine.
             "scheduler": ["--skip-serve-logs"],
             "triggerer": ["--skip-serve-logs"],
@@ -148,6 +153,10 @@ class Stack:
         if name == "api-server" and not self.ui:
             arguments += ["--apps", "core,execution"]
         return self.processes.start(name, [sys.executable, "-m", "airflow", name, *arguments], cwd=self.home)
+
+    def _process_of(self, component: str) -> Process:
+        """Give the process that one of Airflow's components is: its own, or the one that runs all of them."""
+        return self.processes[component if component in self.processes else "standalone"]
 
     def wait_for_service(self) -> None:
         """Wait until the stand-in answers."""
@@ -182,7 +191,8 @@ class Stack:
             "aws_default": {
                 "conn_type": "aws",
                 "login": "local",
-                "password": "local",
+                # The stand-in takes any. Airflow masks it in every log, so it is no word of a name.
+                "password": "any-secret-will-do",
                 "extra": {"endpoint_url": self.endpoint_url, "region_name": REGION},
             },
             "postgres_default": {
@@ -201,6 +211,8 @@ class Stack:
         secret = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
         environment = {
             "AIRFLOW_HOME": str(self.home),
+            # Where standalone looks for the command of the processes that it starts.
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
             "AIRFLOW__CORE__DAGS_FOLDER": str(self._dags_folder),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
@@ -211,9 +223,14 @@ class Stack:
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
             "AIRFLOW__API__BASE_URL": self.ui_url,
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": str(self.api_port),
+            "AIRFLOW__API__WORKERS": "1",
             "AIRFLOW__API__SECRET_KEY": secret,
             "AIRFLOW__API_AUTH__JWT_SECRET": secret,
             "AIRFLOW__WEBSERVER__SECRET_KEY": secret,
+            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
+            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": metadata.uri.replace("postgresql:", "postgresql+psycopg2:"),
             "AIRFLOW__SCHEDULER__STANDALONE_DAG_PROCESSOR": "True",
             "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": str(self.ui),
@@ -231,7 +248,7 @@ class Stack:
     def wait_for_ui(self) -> None:
         """Wait until Airflow's API and UI answer, people and tasks (that part is made when first asked)."""
         for path in ("/api/v2/version", "/execution/health"):
-            self.processes["api-server"].wait_until(lambda path=path: _get(self.ui_url + path))
+            self._process_of("api-server").wait_until(lambda path=path: _get(self.ui_url + path))
 
     def import_connections(self) -> None:
         """Write the connections into Airflow's database, where the UI shows them."""
@@ -251,7 +268,7 @@ class Stack:
             endpoint_url=self.endpoint_url,
             region_name=REGION,
             aws_access_key_id="local",
-            aws_secret_access_key="local",  # noqa: S106 - the stand-in asks for none
+            aws_secret_access_key="any-secret-will-do",  # noqa: S106 - the stand-in asks for none
         )
 
     # Airflow, from outside
@@ -269,7 +286,7 @@ class Stack:
             if errors:
                 raise StackError("\n".join(f"{name} does not import:\n{trace}" for name, trace in errors))
             if time.monotonic() > deadline:
-                tail = self.processes["dag-processor"].tail()
+                tail = self._process_of("dag-processor").tail()
                 raise StackError(f"Airflow did not find the DAG {dag_id} within {timeout:.0f} s:\n{tail}")
             time.sleep(0.2)
 
@@ -279,7 +296,7 @@ class Stack:
 
         :raises ProcessDiedError: if one has ended.
         """
-        for name in ("postgres", "personalize-local", *COMPONENTS):
+        for name in ("postgres", "personalize-local", *self.components):
             self.processes[name].check()
 
     def trigger(self, dag_id: str, *, run_id: str | None = None, params: Mapping[str, Any] | None = None) -> Run:
