@@ -257,6 +257,8 @@ with DAG(
         "role_arn": ROLE,
         "validate_input": "whole",
         "deferrable": True,
+        # Somebody is waiting for it.
+        "poll_interval": 10,
         "aws_conn_id": AWS,
     }
     inference = PersonalizeCreateBatchInferenceJobOperator(

@@ -1,0 +1,281 @@
+"""
+``batch_on_demand`` in a real browser: somebody logs in, fills in the form, and follows the run to its rows.
+
+Airflow is what ``airflow standalone`` starts. A task that waits is looked at while the stand-in's clock stands still,
+so no page has to be opened in time. The pages that were seen are kept in the folder that the environment variable
+``SCREENSHOTS`` names, or in ``.state/screenshots``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import TimeoutError as NotInTimeError
+
+from example_dags.demo.data import fill
+from example_dags.demo.stack import AIRFLOW_3, PASSWORD, USER, Stack
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+pytestmark = [
+    pytest.mark.skipif(not AIRFLOW_3, reason="the pages are those of Airflow 3"),
+    pytest.mark.skipif(not BROWSER, reason="there is no Chromium and no Chrome; on Debian: apt-get install chromium"),
+]
+
+ROOT = Path(__file__).parents[2]
+SCREENSHOTS = Path(os.environ.get("SCREENSHOTS") or ROOT / ".state" / "screenshots")
+DAG = "batch_on_demand"
+#: For how long to wait until a page shows what it should, in milliseconds; a run takes about half a minute.
+PATIENCE = 90_000
+
+#: The form's sections with the fields' titles, as somebody sees them.
+SECTIONS = {
+    "What": ["Kind of job", "Solution", "Number of results"],
+    "For whom": ["Where the ids come from", "Query", "Folder on S3"],
+    "Options": ["Filter", "Values for the filter", "Exploration"],
+    "Where to": ["Table", "What to do with the rows that are there", "Label"],
+}
+
+
+@pytest.fixture(scope="module")
+def stack(state: Path) -> Iterator[Stack]:
+    """Airflow with its UI, the one DAG and the company's data."""
+    dags = state / "dags"
+    dags.mkdir()
+    (dags / f"{DAG}.py").symlink_to(ROOT / "example_dags" / f"{DAG}.py")
+    with Stack(state, job_seconds=2, ui=True, standalone=True, dags_folder=dags) as stack:
+        fill(stack.warehouse)
+        stack.import_connections()
+        stack.wait_for_ui()
+        stack.wait_for_dag(DAG)
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=PATIENCE)
+    with sync_playwright() as playwright:
+        # Playwright adds what else keeps it from calling home, and --no-sandbox, which root needs.
+        flags = ["--disable-gpu", "--disable-quic", "--disable-sync"]
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(stack: Stack, browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """The page of the DAG, after the login; what it shows at the end of the test is kept."""
+    context = browser.new_context(
+        base_url=stack.ui_url, viewport={"width": 1280, "height": 860}, locale="en-US", timezone_id="UTC"
+    )
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+    page.goto("/")
+    page.get_by_label("Username").fill(USER)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_test_id("nav-dags-link").click()
+    page.get_by_test_id("dag-id").get_by_text(DAG, exact=True).click()
+    yield page
+    keep(page, request.node.name)
+    context.close()
+
+
+def keep(page: Page | Locator, name: str) -> None:
+    """Keep a screenshot."""
+    page.screenshot(path=SCREENSHOTS / f"{name}.png", animations="disabled")
+
+
+def open_form(page: Page) -> Locator:
+    """Open the form and see that its fields are there."""
+    form = page.get_by_role("dialog")
+    # Airflow may render the page anew until all its data has come, and the form is gone with it: then once more.
+    for patience in (10_000, 20_000, PATIENCE):
+        page.goto(f"/dags/{DAG}")
+        page.wait_for_load_state("networkidle")
+        try:
+            page.get_by_test_id("trigger-dag-button").click(timeout=patience)
+            for section in SECTIONS:
+                open_section(form, section, patience)
+            break
+        except (NotInTimeError, AssertionError):
+            if patience == PATIENCE:
+                raise
+    return form
+
+
+def open_section(form: Locator, section: str, patience: float = PATIENCE) -> None:
+    """Open a section of the form, which shuts the others, and wait for its fields."""
+    form.get_by_role("button", name=section, exact=True).click(timeout=patience)
+    labels = form.locator("[data-part=item-content][data-state=open] label")
+    expect(labels).to_contain_text(SECTIONS[section], timeout=patience)
+
+
+def field(form: Locator, name: str) -> Locator:
+    """Give the input of a param."""
+    return form.locator(f"[name=element_{name}]")
+
+
+def trigger(page: Page) -> str:
+    """Press the form's button, and give the id of the run whose page opens."""
+    page.get_by_test_id("trigger-dag-submit").click()
+    page.wait_for_url("**/runs/*")
+    return page.url.rpartition("/")[2]
+
+
+def open_task(page: Page, run_id: str, task_id: str) -> None:
+    """Click on a task of a run in the grid; the tab stays the one that was looked at."""
+    page.get_by_test_id(f"grid-{run_id}-{task_id}").click()
+    expect(page.get_by_test_id("header-card").get_by_role("heading", name=task_id, exact=True)).to_be_visible()
+
+
+def expect_state(page: Page, state: str) -> None:
+    """Wait until the run or the task that is looked at is in a state."""
+    expect(page.get_by_test_id("header-card").get_by_test_id("state-badge")).to_have_text(state)
+
+
+def expect_log(page: Page, *lines: str) -> None:
+    """Wait until the log of the task that is looked at has some lines, in this order."""
+    page.get_by_role("link", name="Logs", exact=True).click()
+    log = page.get_by_test_id("virtualized-list")
+    for line in lines:
+        expect(log).to_contain_text(line)
+    text = log.inner_text()
+    places = [text.index(line) for line in lines]
+    assert places == sorted(places)
+
+
+def expect_links(page: Page, links: dict[str, str]) -> None:
+    """Wait until the task that is looked at has these extra links, by their names and ends."""
+    page.get_by_role("link", name="Details", exact=True).click()
+    for name, end in links.items():
+        link = page.get_by_role("link", name=name, exact=True)
+        expect(link).to_be_visible()
+        href = str(link.get_attribute("href"))
+        assert href.startswith("https://console.aws.amazon.com/")
+        assert href.endswith(end)
+
+
+def control(stack: Stack, name: str, **values: Any) -> Any:
+    """Ask the stand-in how it is, or to do something."""
+    body = json.dumps(values).encode() if values else None
+    request = urllib.request.Request(f"{stack.endpoint_url}/_local/{name}", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+def runs(stack: Stack) -> int:
+    [(count,)] = stack.metadata.execute("SELECT count(*) FROM dag_run WHERE dag_id = %s", [DAG])
+    return int(count)
+
+
+def test_from_the_form_to_the_rows(stack: Stack, page: Page) -> None:
+    form = open_form(page)
+    open_section(form, "What")
+    form.locator("#element_job").click()
+    expect(page.get_by_role("option")).to_have_text(
+        ["Recommendations (batch inference)", "User segments (batch segment)"]
+    )
+    page.get_by_role("option", name="Recommendations").click()
+    field(form, "solution").fill("user-personalization")
+    field(form, "num_results").fill("4")
+    page.set_viewport_size({"width": 1280, "height": 1080})
+    keep(form, "form")
+    page.set_viewport_size({"width": 1280, "height": 860})
+    open_section(form, "Where to")
+    field(form, "table").fill("picked")
+    field(form, "label").fill("from the browser")
+    control(stack, "clock", stopped=True)
+    run_id = trigger(page)
+
+    open_task(page, run_id, "inference")
+    expect_state(page, "Deferred")
+    [job] = control(stack, "state")["jobs"]
+    folder = job["jobOutput"]["s3DataDestination"]["path"].removeprefix("s3://personalize-local/")
+    links = {
+        "Personalize job": f"/personalize/home?region=us-east-1#{job['arn']}",
+        "Personalize solution": "#arn:aws:personalize:us-east-1:123456789012:solution/user-personalization",
+        "Output in S3": f"/s3/buckets/personalize-local?region=us-east-1&prefix={folder}",
+    }
+    expect_links(page, links)
+    expect_state(page, "Deferred")
+    keep(page, "deferred")
+
+    control(stack, "clock", stopped=False)
+    expect_state(page, "Success")
+    page.get_by_role("link", name=run_id).click()
+    expect_state(page, "Success")
+    badges = page.get_by_role("row").get_by_test_id("state-badge")
+    expect(badges.filter(has_text="Success")).to_have_count(6)
+    expect(badges.filter(has_text="Skipped")).to_have_count(1)
+    keep(page, "grid")
+
+    open_task(page, run_id, "inference")
+    expect_log(
+        page,
+        "/user-personalization/",
+        "Checked the request and 632 lines of input",
+        f"Created the batch inference job {job['jobName']} ({job['arn']})",
+        f"{job['jobName']} is ACTIVE",
+    )
+    expect_links(page, links)
+    open_task(page, run_id, "load")
+    expect_log(page, "Loading 1 object(s)", "into picked", "Published.", "632 lines, 2,528 rows", "0 rejects")
+    keep(page, "log")
+    expect_links(page, links)
+
+    assert runs(stack) == 1
+    assert stack.warehouse.execute(
+        "SELECT count(*), count(DISTINCT user_id), min(rank), max(rank), min(label), max(label) FROM picked"
+    ) == [(632 * 4, 632, 1, 4, "from the browser", "from the browser")]
+
+
+def test_a_bad_value_is_refused_by_the_form(stack: Stack, page: Page) -> None:
+    before = runs(stack)
+    form = open_form(page)
+    submit = page.get_by_test_id("trigger-dag-submit")
+
+    open_section(form, "What")
+    field(form, "num_results").fill("")
+    expect(form.get_by_text("This field is required")).to_be_visible()
+    expect(submit).to_be_disabled()
+    field(form, "num_results").fill("0")
+    field(form, "num_results").blur()
+    expect(field(form, "num_results")).to_have_value("1")
+
+    open_section(form, "Where to")
+    field(form, "table").fill("a; DROP TABLE subscribers")
+    submit.click()
+    message = form.get_by_text("Invalid input for param table: 'a; DROP TABLE subscribers' does not match")
+    expect(message).to_be_visible()
+    message.scroll_into_view_if_needed()
+    assert runs(stack) == before
+
+
+def test_a_wrong_combination_is_refused_by_the_first_task(stack: Stack, page: Page) -> None:
+    before = control(stack, "state")["create_calls"]
+    form = open_form(page)
+    open_section(form, "What")
+    form.locator("#element_job").click()
+    page.get_by_role("option", name="User segments").click()
+    open_section(form, "Options")
+    field(form, "exploration_weight").fill("0.5")
+    run_id = trigger(page)
+
+    expect_state(page, "Failed")
+    open_task(page, run_id, "check")
+    expect_state(page, "Failed")
+    expect_log(
+        page,
+        "Nothing was submitted. Please trigger again:",
+        "Exploration: leave it empty for user segments, which have none.",
+    )
+    assert control(stack, "state")["create_calls"] == before
