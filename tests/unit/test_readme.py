@@ -7,6 +7,7 @@ import importlib
 import inspect
 import json
 import re
+import textwrap
 import tomllib
 from pathlib import Path
 
@@ -28,7 +29,8 @@ README = PAGES["README.md"]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 SHOWN = re.compile(
-    r'<!-- (?P<path>\S+): from "(?P<first>.+)" to "(?P<end>.+)" -->\n```python\n(?P<code>.*?)```\n', re.DOTALL
+    r'<!-- (?P<path>\S+): from "(?P<first>[^"]+)" to (?:"(?P<end>[^"]+)"|the end) -->\n```python\n(?P<code>.*?)```\n',
+    re.DOTALL,
 )
 OPERATORS = {
     name: cls
@@ -79,14 +81,15 @@ def slug(heading):
     return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
 
 
-def test_the_dag_is_shown_as_it_is():
+def test_the_dags_are_shown_as_they_are():
     shown = list(SHOWN.finditer(README))
-    assert shown
+    assert len(shown) == README.count("<!-- example_dags/") > 1
     for match in shown:
         lines = (ROOT / match["path"]).read_text(encoding="utf-8").splitlines()
-        limits = [[n for n, line in enumerate(lines) if line.startswith(match[key])] for key in ("first", "end")]
-        assert [len(found) for found in limits] == [1, 1], f"expected one line each that begins as in {match[0][:150]}"
-        code = "\n".join(lines[limits[0][0] : limits[1][0]]).rstrip() + "\n"
+        firsts = [n for n, line in enumerate(lines) if line.startswith(match["first"])]
+        ends = [n for n, line in enumerate(lines) if line.startswith(match["end"])] if match["end"] else [len(lines)]
+        assert (len(firsts), len(ends)) == (1, 1), f"expected one line each that begins as in {match[0][:150]}"
+        code = textwrap.dedent("\n".join(lines[firsts[0] : ends[0]]).rstrip() + "\n")
         assert match["code"] == code, f"{match['path']} has changed. Put this into the README instead:\n\n{code}"
 
 
