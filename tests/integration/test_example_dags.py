@@ -85,8 +85,9 @@ def check_nightly_email_list(database: Database, previews: Path, run_date: str) 
         for rank, (item, score) in enumerate(written[user][:5], 1)
     )
 
-    [page] = previews.glob("*.html")
-    assert page.name == f"email_list_{run_date}.html"
+    page, report = sorted(previews.glob("*.html"))
+    assert (page.name, report.name) == (f"email_list_{run_date}.html", f"recommendations_{run_date}.html")
+    assert "671 of 671" in report.read_text(encoding="utf-8")
     text = page.read_text(encoding="utf-8")
     assert "<b>632</b><span>emails" in text
     assert text.count("<article>") == 60
