@@ -66,12 +66,13 @@ class _LongList:
             try:
                 check_ids(list(piece), "the list", self.count)
             except BadLineError as error:
-                self.no_texts = error
+                # Its traceback would hold on to the piece, and in a circle at that.
+                self.no_texts = error.with_traceback(None)
         if self.no_numbers is None:
             try:
                 numbers(list(piece), "the list", self.count)
             except BadLineError as error:
-                self.no_numbers = error
+                self.no_numbers = error.with_traceback(None)
         self.count += len(piece)
 
 

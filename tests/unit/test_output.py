@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 
@@ -292,6 +293,19 @@ def small_steps(monkeypatch):
     """Make a giant of any line longer than 64 bytes, and read it 48 bytes at a time."""
     monkeypatch.setattr(blocks, "GIANT", 64)
     monkeypatch.setattr(giant, "STEP", 48)
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_a_giant_line_leaves_nothing_behind(fast):
+    """What is in a circle stays until the garbage collector comes, and a circle held megabytes of each line."""
+    line = json.dumps({"input": {"itemId": "i"}, "output": {"usersList": ["user"] * 50}, "error": None}).encode()
+    gc.collect()
+    gc.disable()
+    try:
+        read(b"\n".join([line] * 3), fast=fast)
+        assert not [found for found in gc.get_objects() if isinstance(found, giant._LongList)]
+    finally:
+        gc.enable()
 
 
 @pytest.mark.usefixtures("small_steps")
