@@ -71,7 +71,7 @@ def rows(python: Path, environment: dict[str, str], *arguments: str) -> list[dic
 def test_it_holds_the_package_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"airflow_provider_personalize"}
-    assert "airflow_provider_personalize/py.typed" in names
+    assert {f"airflow_provider_personalize/{name}" for name in ("py.typed", "checks/report.html")} <= set(names)
     assert any(name.endswith("/licenses/LICENSE") for name in names)
 
 
