@@ -44,6 +44,12 @@ EXAMPLES = {
         "examples": ["s3://b/o.out line 3: not JSON"],
         "kept_in": None,
     },
+    "OutputCheckError": {
+        "table": "recommendations",
+        "failed": ["rows is 0, expected > 0"],
+        "figures": {"rows": 0},
+        "report_uri": None,
+    },
     "TableMismatchError": {"table": "public.recommendations", "reason": "it has no column rank"},
 }
 
