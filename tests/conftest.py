@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import atexit
+import logging
 import os
 import shutil
 import sys
@@ -128,3 +129,10 @@ def postgres(postgres_server: Postgres) -> Iterator[Database]:
     database = postgres_server.create()
     yield database
     postgres_server.drop(database.name)
+
+
+@pytest.fixture
+def log(caplog, capsys):
+    """A function that gives what was logged so far: Airflow 3 writes to stdout, Airflow 2 through logging."""
+    caplog.set_level(logging.INFO)
+    return lambda: caplog.text + "".join(capsys.readouterr())

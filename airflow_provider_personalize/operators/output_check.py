@@ -142,7 +142,7 @@ class PersonalizeOutputCheckOperator(AwsBaseOperator[PersonalizeHook]):
             overlap = table.overlap(now.values, before.values) if before else None
             figures = self._figures(table, now, before, overlap)
             results = [*outcomes(figures, checks, "failed"), *outcomes(figures, warn_checks, "warned")]
-            self._log(now, before, results)
+            self._tell(now, before, results)
             if self.report_uri:
                 top = [item for item, _ in now.top_items]
                 page = render_report(
@@ -194,7 +194,7 @@ class PersonalizeOutputCheckOperator(AwsBaseOperator[PersonalizeHook]):
             "report_uri": self.report_uri,
         }
 
-    def _log(self, now: Slice, before: Slice | None, results: Sequence[Outcome]) -> None:
+    def _tell(self, now: Slice, before: Slice | None, results: Sequence[Outcome]) -> None:
         where = ", ".join(f"{name} = {value}" for name, value in now.values.items()) or "all rows"
         self.log.info(
             "%s (%s): %s rows for %s entities, %s different items.",

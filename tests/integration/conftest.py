@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
@@ -97,10 +96,3 @@ def target(request, tmp_path, airflow_connection, monkeypatch) -> Target:
     if kind == "generic":
         monkeypatch.setattr(sinks, "_sink_class", lambda connection: GenericSink)
     return SqliteTarget(path, airflow_connection("target", json.dumps({"conn_type": "sqlite", "host": str(path)})))
-
-
-@pytest.fixture
-def log(caplog, capsys):
-    """A function that gives what was logged so far: Airflow 3 writes to stdout, Airflow 2 through logging."""
-    caplog.set_level(logging.INFO)
-    return lambda: caplog.text + "".join(capsys.readouterr())
