@@ -360,9 +360,9 @@ def test_postgresql_sends_rows_as_they_are_asked_for(postgres, airflow_connectio
         first = next(batches)
         query.batch_rows = 10
         second = next(batches)
-    # What was fetched can still be looked at: another thread may do so at any time.
-    assert [row[0] for row in first.rows()] == list(range(1, first.size + 1))
-    assert [row[0] for row in second.rows()] == list(range(first.size + 1, first.size + 11))
+        # Rows are made of what was fetched, in any order; another thread may do that at any time.
+        assert [row[0] for row in second.rows()] == list(range(first.size + 1, first.size + 11))
+        assert [row[0] for row in first.rows()] == list(range(1, first.size + 1))
 
 
 def test_several_statements_on_postgresql_are_explained(pg, bucket):
