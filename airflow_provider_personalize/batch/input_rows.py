@@ -215,11 +215,12 @@ _ENCODERS: Mapping[str, _Encode] = {
 }
 
 
-def _folded(column: str) -> str:
+def folded(column: str) -> str:
+    """Give what the columns of a query are told by: their names in any case, with underscores or without."""
     return column.replace("_", "").lower()
 
 
-_KEY_OF = {_folded(key): key for key in _ENCODERS}
+_KEY_OF = {folded(key): key for key in _ENCODERS}
 
 
 class _Field(NamedTuple):
@@ -332,7 +333,7 @@ def _key_fields(names: list[str]) -> dict[str, _Field]:
     """Find the columns that are told by their names, in the order in which a line holds them."""
     found: dict[str, _Field] = {}
     for index, name in enumerate(names):
-        key = _KEY_OF.get(_folded(name))
+        key = _KEY_OF.get(folded(name))
         if key in found:
             raise InvalidRequestError(
                 f"sql: expected one column for {key}, got {found[key].column!r} and {name!r}. Leave one out, or give "

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_provider_personalize.batch.input_rows import folded
 from airflow_provider_personalize.batch.rows import RELATED_ITEMS, USER_RECOMMENDATIONS, USER_SEGMENTS, RowKind
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.sinks.base import VALUE, Sink
@@ -39,6 +40,11 @@ class Slice:
     results: Mapping[int, int]
     items: int
     top_items: Sequence[tuple[str, int]]
+
+    @property
+    def name(self) -> str:
+        """What it is called, in words."""
+        return ", ".join(f"{name} = {value}" for name, value in self.values.items()) or "all rows"
 
     @property
     def entities(self) -> int:
@@ -91,10 +97,8 @@ class OutputTable:
     def __init__(self, sink: Sink, column_names: Mapping[str, str | None] | None = None) -> None:
         self._sink = sink
         sink.begin_reading()
-        existing = sink.describe()
-        if existing is None:
+        if not sink.look():
             raise sink.mismatch("expected it to exist, but it does not. Load it first.")
-        sink.existing = {sink.fold(name): column for name, column in existing.items()}
         self.kind, self.entity, self.item = self._columns(dict(column_names or {}))
 
     def _columns(self, names: dict[str, str | None]) -> tuple[RowKind, str, str]:
@@ -245,8 +249,8 @@ def _derived(sql: str) -> str:
 
 def _find(columns: Iterable[str], names: Iterable[str]) -> str | None:
     """Find the column of one of these names, in any case, with underscores or without."""
-    wanted = {name.replace("_", "") for name in names}
-    return next((column for column in columns if column.lower().replace("_", "") in wanted), None)
+    wanted = set(map(folded, names))
+    return next((column for column in columns if folded(column) in wanted), None)
 
 
 def _pairs(rows: Iterable[Sequence[Any]]) -> list[tuple[str, int]]:

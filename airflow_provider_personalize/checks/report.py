@@ -52,8 +52,8 @@ def render_report(
     templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
     return templates.get_template("report.html").render(
         table=table,
-        slice=_slice_name(now),
-        before=_slice_name(before) if before else None,
+        slice=now.name,
+        before=before.name if before else None,
         figures=figures,
         entities=entities,
         items=items,
@@ -73,10 +73,6 @@ def _tile_states(results: Sequence[Outcome]) -> dict[str, str]:
     for outcome in sorted(results, key=lambda outcome: _STATES.index(outcome.state)):
         states.setdefault("mean_results" if outcome.figure.endswith("_results") else outcome.figure, outcome.state)
     return states
-
-
-def _slice_name(part: Slice) -> str:
-    return ", ".join(f"{name} = {value}" for name, value in part.values.items()) or "all rows"
 
 
 def _result_bars(now: Slice) -> list[dict[str, Any]]:

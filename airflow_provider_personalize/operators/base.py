@@ -177,9 +177,7 @@ class PersonalizeCreateJobOperator(JobWaiterMixin, AwsBaseOperator[PersonalizeHo
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
         """Resume after the trigger: return the job's ARN, or raise what the synchronous wait would have raised."""
-        job_arn = job_arn_from_event(event)
-        self.log.info("The %s %s is ACTIVE.", self.job_kind.words, job_arn)
-        return job_arn
+        return job_arn_from_event(event, self.log)
 
     def on_kill(self) -> None:
         """Say that the job lives on: the service has no way to stop one."""

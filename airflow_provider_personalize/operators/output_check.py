@@ -7,8 +7,6 @@ from contextlib import closing
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
@@ -22,6 +20,7 @@ from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.naming import parse_s3_uri
 from airflow_provider_personalize.sinks import open_sink
 from airflow_provider_personalize.sinks.load import Load
+from airflow_provider_personalize.transfers.output_objects import file_path
 from airflow_provider_personalize.transfers.query import database_hook
 
 
@@ -195,11 +194,10 @@ class PersonalizeOutputCheckOperator(AwsBaseOperator[PersonalizeHook]):
         }
 
     def _tell(self, now: Slice, before: Slice | None, results: Sequence[Outcome]) -> None:
-        where = ", ".join(f"{name} = {value}" for name, value in now.values.items()) or "all rows"
         self.log.info(
             "%s (%s): %s rows for %s entities, %s different items.",
             self.table,
-            where,
+            now.name,
             f"{now.rows:,}",
             f"{now.entities:,}",
             f"{now.items:,}",
@@ -221,7 +219,7 @@ class PersonalizeOutputCheckOperator(AwsBaseOperator[PersonalizeHook]):
                 Bucket=place.bucket, Key=place.key, Body=page.encode(), ContentType="text/html; charset=utf-8"
             )
         else:
-            path = Path(url2pathname(urlsplit(uri).path) if uri.startswith("file:") else uri)
+            path = file_path(uri) if uri.startswith("file:") else Path(uri)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(page, encoding="utf-8")
         self.log.info("Wrote the report to %s.", uri)

@@ -97,13 +97,11 @@ class PersonalizeJobSensor(JobWaiterMixin, AwsBaseSensor[PersonalizeHook], abstr
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
         """Resume after the trigger: return the job's ARN, or raise what the synchronous wait would have raised."""
         try:
-            job_arn = job_arn_from_event(event)
+            return job_arn_from_event(event, self.log)
         except JobFailedError as error:
             raise AirflowFailException(str(error)) from error
         except JobTimeoutError as error:
             raise AirflowSensorTimeout(str(error)) from error
-        self.log.info("The %s %s is ACTIVE.", self.job_kind.words, job_arn)
-        return job_arn
 
     def on_kill(self) -> None:
         """Say that the job lives on: the service has no way to stop one."""

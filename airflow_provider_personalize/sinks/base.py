@@ -144,16 +144,15 @@ class Sink:
         """Create the target, or make sure that it can take the rows."""
         wanted = {column.name: column.type for column in self.load.columns}
         wanted |= {name: type_of(value) for name, value in self.load.extra.items()}
-        existing = self.describe()
-        if existing is None:
+        if not self.look():
             if not self.load.create_table:
                 raise self.mismatch(
                     "expected it to exist, since create_table=False, but it does not. Create it, or set "
                     "create_table=True."
                 )
             self.create(self.target, wanted)
-            existing = self.describe() or {}
-        self.existing = existing = {self.fold(name): column for name, column in existing.items()}
+            self.look()
+        existing = self.existing
         ours = {self.fold(name) for name in wanted}
         if missing := sorted(ours - set(existing)):
             raise self.mismatch(
@@ -166,6 +165,12 @@ class Sink:
                 "default, or a value in extra_columns."
             )
         self.check_texts()
+
+    def look(self) -> bool:
+        """Look at the target's columns, and tell whether there is such a table."""
+        columns = self.describe()
+        self.existing = {self.fold(name): column for name, column in (columns or {}).items()}
+        return columns is not None
 
     def check_texts(self) -> None:
         """Make sure that ids go into columns of text: as a number, ``007`` would be ``7``."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -155,24 +156,27 @@ def _streaming_cursor(connection: Any) -> Any:
 
 def _fetch_from(connection: Any, cursor: Any) -> _Fetch:
     """Give what fetches from a cursor that has executed a query."""
-
-    def fetch(count: int) -> tuple[RowBatch, Any]:
-        rows = cursor.fetchmany(count)
-        if rows and isinstance(rows[0], Mapping):
-            # A connection can ask for rows as dicts; their values come in the columns' order.
-            rows = [tuple(row.values()) for row in rows]
-        return RowBatch(len(rows), lambda: rows), cursor.description
-
-    def fetch_from_server(count: int) -> tuple[RowBatch, Any]:
-        part = connection.cursor(**plain)
-        part.execute(f"FETCH FORWARD {count} FROM {_CURSOR}")
-        return RowBatch(part.rowcount, part.fetchall), part.description
-
     match _driver(connection):
         case "psycopg":
             plain = {"row_factory": import_module("psycopg.rows").tuple_row}
         case "psycopg2":
             plain = {"cursor_factory": import_module("psycopg2.extensions").cursor}
         case _:
-            return fetch
-    return fetch_from_server
+            return partial(_fetch_made, cursor)
+    return partial(_fetch_unmade, connection, plain)
+
+
+def _fetch_made(cursor: Any, count: int) -> tuple[RowBatch, Any]:
+    """Fetch rows as the driver makes them at once."""
+    rows = cursor.fetchmany(count)
+    if rows and isinstance(rows[0], Mapping):
+        # A connection can ask for rows as dicts; their values come in the columns' order.
+        rows = [tuple(row.values()) for row in rows]
+    return RowBatch(len(rows), lambda: rows), cursor.description
+
+
+def _fetch_unmade(connection: Any, plain: dict[str, Any], count: int) -> tuple[RowBatch, Any]:
+    """Fetch rows from PostgreSQL's cursor; they are made of what the server has sent when they are asked for."""
+    part = connection.cursor(**plain)
+    part.execute(f"FETCH FORWARD {count} FROM {_CURSOR}")
+    return RowBatch(part.rowcount, part.fetchall), part.description

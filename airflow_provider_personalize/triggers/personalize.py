@@ -14,7 +14,7 @@ from airflow_provider_personalize.exceptions import PersonalizeError
 from airflow_provider_personalize.hooks.errors import AWS_ERRORS, describe_error
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.resources import JobStatus
-from airflow_provider_personalize.waiting import STILL_RUNNING, JobWatch
+from airflow_provider_personalize.waiting import STILL_RUNNING, JobWatch, Logger
 
 
 class PersonalizeJobTrigger(BaseTrigger):
@@ -137,16 +137,18 @@ def error_event(job_arn: str, error: PersonalizeError) -> dict[str, Any]:
     }
 
 
-def job_arn_from_event(event: Mapping[str, Any] | None) -> str:
+def job_arn_from_event(event: Mapping[str, Any] | None, log: Logger) -> str:
     """
     Read the trigger's event: only an explicit success succeeds.
 
     :param event: What the task was resumed with.
+    :param log: The task's logger, to tell of the success: the trigger told the triggerer's.
     :return: The job's ARN.
     :raises PersonalizeError: the error that the trigger met; or, for anything that is no event of it, one that says so.
     """
     event = event if isinstance(event, Mapping) else {}
     if event.get("status") == "success" and event.get("job_arn"):
+        log.info("The job %s is ACTIVE.", event["job_arn"])
         return str(event["job_arn"])
     error_type = getattr(exceptions, str(event.get("error")), None)
     if isinstance(error_type, type) and issubclass(error_type, PersonalizeError) and event.get("values"):

@@ -29,6 +29,8 @@ AIRFLOW_VERSION = importlib.metadata.version("apache-airflow")
 AIRFLOW_3 = int(AIRFLOW_VERSION.partition(".")[0]) >= 3
 
 REGION = "us-east-1"
+#: The stand-in takes any. Airflow masks a connection's password in every log, so it is no word of a name.
+SECRET = "any-secret-will-do"  # noqa: S105 - it keeps nothing
 USER = PASSWORD = "admin"  # noqa: S105 - it listens on the loopback interface only
 
 #: Airflow's long-running processes, in the order of starting. Airflow 2 has no server that tasks talk to.
@@ -191,8 +193,7 @@ class Stack:
             "aws_default": {
                 "conn_type": "aws",
                 "login": "local",
-                # The stand-in takes any. Airflow masks it in every log, so it is no word of a name.
-                "password": "any-secret-will-do",
+                "password": SECRET,
                 "extra": {"endpoint_url": self.endpoint_url, "region_name": REGION},
             },
             "postgres_default": {
@@ -268,7 +269,7 @@ class Stack:
             endpoint_url=self.endpoint_url,
             region_name=REGION,
             aws_access_key_id="local",
-            aws_secret_access_key="any-secret-will-do",  # noqa: S106 - the stand-in asks for none
+            aws_secret_access_key=SECRET,
         )
 
     # Airflow, from outside
