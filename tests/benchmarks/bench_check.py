@@ -14,17 +14,12 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+from support import airflow_environment, measured, run_alone, serve_files
 
-from bench_load import memory_in_kb, reset_peak_memory
-
-from example_dags.demo.postgres import free_port
 from example_dags.demo.processes import Processes
 
 INPUT_URI = "s3://bench/input/"
@@ -54,20 +49,18 @@ def measure(what: str) -> None:
     from airflow_provider_personalize.transfers.output_objects import list_objects, read_objects
 
     client = boto3.client("s3")
-    before = reset_peak_memory()
-    started = time.perf_counter()
-    if what == "read":
+    check = InputCheck(find_recipe("arn:aws:personalize:::recipe/aws-user-personalization-v2"))
+
+    def read_all() -> None:
         for _, blocks in read_objects(lambda: client, list_objects(client, parse_s3_uri(INPUT_URI))):
             for _ in blocks:
                 pass
-        lines = 0
-    else:
-        check = InputCheck(find_recipe("arn:aws:personalize:::recipe/aws-user-personalization-v2"))
+
+    def check_all() -> None:
         _check_lines(client, check, _check_objects(client, check, INPUT_URI, whole=True), whole=True)
         check.raise_for_problems()
-        lines = check.lines
-    seconds = time.perf_counter() - started
-    print(json.dumps({"seconds": seconds, "memory": (memory_in_kb("VmHWM") - before) * 1024 / 1e6, "lines": lines}))
+
+    print(json.dumps(measured(read_all if what == "read" else check_all) | {"lines": check.lines}))
 
 
 def main() -> None:
@@ -82,30 +75,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         size = write_files(folder / "input", arguments.lines)
-        port = free_port()
-        environment = os.environ | {
-            "AIRFLOW_HOME": str(folder / "airflow"),
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-            "AWS_ACCESS_KEY_ID": "bench",
-            "AWS_SECRET_ACCESS_KEY": "bench",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }
-        processes = Processes(folder / "logs", environment)
+        processes = Processes(folder / "logs", os.environ)
         try:
-            server = [sys.executable, str(Path(__file__).with_name("s3_files.py")), str(folder), str(port)]
-            processes.start("s3", server)
-            time.sleep(1)
+            environment = airflow_environment(folder) | serve_files(processes, folder)
             figures: dict[str, list[dict[str, float]]] = {"read": [], "check": []}
             for _ in range(arguments.runs):
                 for what, found in figures.items():
-                    output = subprocess.run(
-                        [sys.executable, __file__, "--measure", what],
-                        env=environment,
-                        check=True,
-                        capture_output=True,
-                        text=True,
-                    ).stdout
-                    found.append(json.loads(output.splitlines()[-1]))
+                    found.append(run_alone(__file__, "--measure", what, environment=environment))
         finally:
             processes.close()
     seconds = {what: statistics.median(one["seconds"] for one in found) for what, found in figures.items()}

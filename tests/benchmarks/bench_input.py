@@ -14,23 +14,21 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+from support import airflow_environment, measured, run_alone, serve_files
 
-from example_dags.demo.postgres import Postgres, free_port
+from example_dags.demo.postgres import Postgres
 from example_dags.demo.processes import Processes
 
 #: The most times as long as psql, and the most memory beyond the imports, in MB.
-BOUNDS = {"ratio": 1.5, "memory_mb": 150.0}
+BOUNDS = {"ratio": 1.5, "memory": 150.0}
 TABLE = """
     CREATE TABLE users AS
     SELECT 'user-' || (i::bigint * 7919) % {rows} AS user_id, i::bigint * 7919 AS number
@@ -50,26 +48,16 @@ QUERIES = {
 
 def measure_ours(sql: str) -> None:
     """Run the operator once, in this process, and print its seconds and its memory."""
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
     from airflow_provider_personalize.transfers.sql_to_personalize import SqlToPersonalizeInputOperator
 
     operator = SqlToPersonalizeInputOperator(
         task_id="bench", sql=sql, sql_conn_id="bench", s3_uri="s3://bench-input/in/", aws_conn_id=None
     )
-    # What a worker has imported anyway, before the first byte.
-    operator.hook.get_conn()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started = time.perf_counter()
-    operator.execute({})
-    seconds = time.perf_counter() - started
-    memory_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 1e6
-    print(json.dumps({"seconds": seconds, "memory_mb": memory_mb}))
-
-
-def run_ours(sql: str, environment: dict[str, str]) -> dict[str, float]:
-    command = [sys.executable, __file__, "--ours", sql]
-    output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
-    figures: dict[str, float] = json.loads(output.splitlines()[-1])
-    return figures
+    # One that is thrown away: what it imports, a worker has imported anyway.
+    S3Hook(aws_conn_id=None).get_conn()
+    print(json.dumps(measured(lambda: operator.execute({}))))
 
 
 def run_psql(uri: str, sql: str, target: Path) -> float:
@@ -81,31 +69,19 @@ def run_psql(uri: str, sql: str, target: Path) -> float:
 def bench(rows: int, runs: int, folder: Path) -> bool:
     processes = Processes(folder / "logs", os.environ)
     try:
-        port = free_port()
-        endpoint = f"http://127.0.0.1:{port}"
         server = Postgres(folder / "data", processes).start()
         bucket = folder / "bucket"
         bucket.mkdir()
-        command = [sys.executable, str(Path(__file__).with_name("s3_files.py")), str(bucket), str(port)]
-        processes.start("s3", command).wait_until(lambda: _answers(f"{endpoint}/bench-input"))
+        s3 = serve_files(processes, bucket)
         database = server.create()
         database.execute(TABLE.format(rows=rows))
-        environment = os.environ | {
-            "AIRFLOW_HOME": str(folder / "airflow"),
-            "AIRFLOW_CONN_BENCH": database.uri,
-            "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
-            "AWS_ENDPOINT_URL": endpoint,
-            "AWS_ACCESS_KEY_ID": "bench",
-            "AWS_SECRET_ACCESS_KEY": "bench",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
-        }
+        environment = airflow_environment(folder) | s3 | {"AIRFLOW_CONN_BENCH": database.uri}
         kept = True
         for name, (reference, ours) in QUERIES.items():
             psql, figures = [], []
             for _ in range(runs):
                 psql.append(run_psql(database.uri, reference, folder / "reference.json"))
-                figures.append(run_ours(ours, environment))
+                figures.append(run_alone(__file__, "--ours", ours, environment=environment))
                 with (bucket / "in" / "part-00000.json").open("rb") as written:
                     if (found := sum(1 for _ in written)) != rows:
                         raise SystemExit(f"Expected {rows} lines, got {found}.")
@@ -113,24 +89,16 @@ def bench(rows: int, runs: int, folder: Path) -> bool:
                 bucket.mkdir()
             yardstick = statistics.median(psql)
             seconds = statistics.median(figure["seconds"] for figure in figures)
-            memory = statistics.median(figure["memory_mb"] for figure in figures)
+            memory = statistics.median(figure["memory"] for figure in figures)
             ratio = seconds / yardstick
-            kept &= ratio <= BOUNDS["ratio"] and memory <= BOUNDS["memory_mb"]
+            kept &= ratio <= BOUNDS["ratio"] and memory <= BOUNDS["memory"]
             print(
                 f"{rows:,} {name}: psql {yardstick:.2f} s, ours {seconds:.2f} s, ratio {ratio:.2f} (bound "
-                f"{BOUNDS['ratio']}), peak memory over imports {memory:.0f} MB (bound {BOUNDS['memory_mb']:.0f})"
+                f"{BOUNDS['ratio']}), peak memory over imports {memory:.0f} MB (bound {BOUNDS['memory']:.0f})"
             )
         return kept
     finally:
         processes.close()
-
-
-def _answers(endpoint: str) -> bool:
-    try:
-        urllib.request.urlopen(endpoint, timeout=1).close()
-    except OSError:
-        return False
-    return True
 
 
 def main() -> None:

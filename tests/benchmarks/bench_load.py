@@ -23,7 +23,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -31,9 +30,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+from support import airflow_environment, measured, run_alone, serve_files
 
-from example_dags.demo.postgres import Postgres, free_port
+from example_dags.demo.postgres import Postgres
 from example_dags.demo.processes import Processes
 
 PEERS = ("duckdb-pgpq", "duckdb-adbc", "polars-csv")
@@ -144,18 +143,6 @@ CASES = {
 }
 
 
-def memory_in_kb(name: str) -> int:
-    """Give a figure of Linux's about this process: ``VmRSS``, or ``VmHWM``, its peak."""
-    status = Path("/proc/self/status").read_text()
-    return int(next(line.split()[1] for line in status.splitlines() if line.startswith(name)))
-
-
-def reset_peak_memory() -> int:
-    """Forget the peak that the imports have made; give the memory in use now, in KB."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return memory_in_kb("VmRSS")
-
-
 def measure_peer(name: str, path: str, uri: str) -> None:
     """Run a peer once, in this process, and print its seconds and its memory."""
     import load_peers
@@ -164,15 +151,6 @@ def measure_peer(name: str, path: str, uri: str) -> None:
         with suppress(ImportError):
             import_module(module)
     print(json.dumps(measured(lambda: load_peers.PEERS[name](path, uri))))
-
-
-def measured(work: Callable[[], object]) -> dict[str, float]:
-    """Do it; give its seconds, and the peak of memory over what was in use before, in MB."""
-    before = reset_peak_memory()
-    started = time.perf_counter()
-    work()
-    seconds = time.perf_counter() - started
-    return {"seconds": seconds, "memory": (memory_in_kb("VmHWM") - before) * 1024 / 1e6}
 
 
 def measure_ours(arguments: dict[str, Any]) -> None:
@@ -187,7 +165,8 @@ def measure_ours(arguments: dict[str, Any]) -> None:
     operator = PersonalizeToSqlOperator(task_id="bench", sql_conn_id="bench", aws_conn_id=None, **arguments)
     PostgresHook("bench").get_conn().close()
     if arguments["output_uri"].startswith("s3:"):
-        operator._s3_client()
+        # One that is thrown away: the imports are what it is made for.
+        operator.hook.s3_client()
     print(json.dumps(measured(lambda: operator.execute({}))))
 
 
@@ -220,13 +199,6 @@ class Bench:
             self.psql(COPY.format(table=table, csv=expanded))
         self.psql(f"VACUUM ANALYZE {table}", "CHECKPOINT")
 
-    def ours(self, *arguments: str) -> dict[str, float]:
-        """Run the operator, or a peer, in a process of its own; give its figures."""
-        command = [sys.executable, __file__, *arguments]
-        output = subprocess.run(command, env=self.environment, check=True, capture_output=True, text=True).stdout
-        figures: dict[str, float] = json.loads(output.splitlines()[-1])
-        return figures
-
     def contender(self, case: Case, source: Path, expanded: Path, uri: str) -> dict[str, float]:
         """Fill the table ``loaded`` in the way that the case measures; give its figures."""
         if case.instead == "psql":
@@ -235,8 +207,9 @@ class Bench:
                 self.psql(binary)
             return {"seconds": self.psql(COPY_BINARY.format(table="loaded", csv=expanded)), "memory": 0}
         if case.instead:
-            return self.ours("--peer", case.instead, str(source), self.uri)
-        return self.ours("--ours", json.dumps({"output_uri": uri, "table": "loaded", **case.arguments}))
+            return run_alone(__file__, "--peer", case.instead, str(source), self.uri, environment=self.environment)
+        arguments = {"output_uri": uri, "table": "loaded", **case.arguments}
+        return run_alone(__file__, "--ours", json.dumps(arguments), environment=self.environment)
 
     def run(self, case: Case, runs: int, scale: float) -> bool:
         """Measure one case and print it; tell whether it keeps within its bounds."""
@@ -270,28 +243,14 @@ class Bench:
         return ratio <= (case.bound or ratio) and memory <= (case.memory or memory)
 
 
-def _answers(endpoint: str) -> bool:
-    try:
-        urllib.request.urlopen(endpoint, timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
 @contextmanager
-def servers(folder: Path, uri: str | None, *, s3: bool) -> Iterator[tuple[str, str]]:
-    """Run what is needed; gives the database's URI, and where S3 is."""
+def servers(folder: Path, uri: str | None, *, s3: bool) -> Iterator[tuple[str, dict[str, str]]]:
+    """Run what is needed; gives the database's URI, and the environment that leads to S3."""
     processes = Processes(folder / "logs", os.environ)
     try:
         if uri is None:
             uri = Postgres(folder / "data", processes).start().create().uri
-        endpoint = ""
-        if s3:
-            port = free_port()
-            endpoint = f"http://127.0.0.1:{port}"
-            command = [sys.executable, str(Path(__file__).with_name("s3_files.py")), str(folder), str(port)]
-            processes.start("s3", command).wait_until(lambda: _answers(f"{endpoint}/bench-output"))
-        yield uri, endpoint
+        yield uri, serve_files(processes, folder) if s3 else {}
     finally:
         processes.close()
 
@@ -317,16 +276,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        with servers(folder, arguments.uri, s3=any(case.s3 for case in cases)) as (uri, endpoint):
-            environment = os.environ | {
-                "AIRFLOW_HOME": str(folder / "airflow"),
-                "AIRFLOW_CONN_BENCH": uri,
-                "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
-                "AWS_ENDPOINT_URL": endpoint,
-                "AWS_ACCESS_KEY_ID": "bench",
-                "AWS_SECRET_ACCESS_KEY": "bench",
-                "AWS_DEFAULT_REGION": "us-east-1",
-            }
+        with servers(folder, arguments.uri, s3=any(case.s3 for case in cases)) as (uri, s3):
+            environment = airflow_environment(folder) | s3 | {"AIRFLOW_CONN_BENCH": uri}
             bench = Bench(uri, folder, environment)
             kept = [bench.run(case, arguments.runs, arguments.scale) for case in cases]
     sys.exit(0 if all(kept) else 1)
