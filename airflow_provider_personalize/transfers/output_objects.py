@@ -256,8 +256,8 @@ def _take_answer(client: Any, item: OutputObject, start: int, end: int, data: by
     answer = client.get_object(Bucket=place.bucket, Key=place.key, Range=f"bytes={first}-{end - 1}", **condition)
     with current_reading().body(answer["Body"]) as body:
         begin, after = _answered_range(answer, item)
-        whole = begin == start and after == item.size
-        if whole:
+        whole = answer["ResponseMetadata"]["HTTPStatusCode"] == 200
+        if whole and not start:
             # Some stores and proxies ignore Range. What is wanted of the object's beginning is taken from its whole.
             data.clear()
         elif begin != first or after > end:
@@ -272,7 +272,7 @@ def _take_answer(client: Any, item: OutputObject, start: int, end: int, data: by
                 del data[had:]
                 raise _WrongAnswerError(f"expected {wanted:,} bytes, as its headers say, got more")
         got = len(data) - had
-        if not got or (answer.get("ContentLength") is None and got < wanted):
+        if not got or (whole and got < wanted):
             del data[had:]
             raise _WrongAnswerError(f"expected {wanted:,} bytes, as its headers say, got {got:,}")
 
@@ -300,7 +300,7 @@ def _answered_range(answer: dict[str, Any], item: OutputObject) -> tuple[int, in
     length = answer.get("ContentLength")
     if after <= begin or length not in (None, after - begin):
         raise _WrongAnswerError(
-            f"expected {after - begin:,} bytes with status {status} and Content-Range {told!r}, got {length:,}"
+            f"expected {after - begin:,} bytes with status {status} and Content-Range {told!r}, got {length}"
         )
     return begin, after
 
@@ -320,12 +320,15 @@ def _s3_error(operation: str, place: S3Uri, error: Exception) -> PersonalizeErro
         return MissingOutputError(uri=str(place), reason="There is no such bucket.")
     if code in {"NoSuchKey", "PreconditionFailed", "InvalidRange", "404", "412", "416"}:
         return _replaced(str(place))
-    remedy = ""
     if isinstance(error, _WrongAnswerError):
-        remedy = (
-            "What answers is no S3, or stands between this task and S3 and changes its answers: check the endpoint_url "
-            "of aws_conn_id, and the proxies on the way."
+        return ServiceError(
+            operation=f"{operation} on {place}",
+            code="WrongAnswer",
+            reason=str(error),
+            remedy="What answers is no S3, or a proxy on the way changes what S3 answers: check the endpoint_url of "
+            "aws_conn_id, and the proxies.",
         )
+    remedy = ""
     if code in {"AccessDenied", "403"}:
         remedy = (
             f"Allow s3:ListBucket on the bucket {place.bucket} and s3:GetObject on its objects to the identity of "

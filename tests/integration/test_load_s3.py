@@ -5,9 +5,11 @@ from __future__ import annotations
 import http.client
 import http.server
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,6 +25,7 @@ from airflow_provider_personalize.exceptions import (
 )
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.transfers import output_objects
+from airflow_provider_personalize.transfers.job_objects import objects_of_job
 from tests.integration.load_support import SqliteTarget, line, load, rows
 
 JOB = "arn:aws:personalize:us-east-1:123456789012:batch-inference-job/nightly"
@@ -327,3 +330,125 @@ def test_the_temporary_files_are_gone(target, put, tmp_path, monkeypatch):
     put("s3://out/recs/1.out", line("u", "a"), "nope")
     load(target, "s3://out/recs/1.out", max_reject_rate=0.5, rejects_table="rejected")
     assert list(Path(tmp_path / "tmp").iterdir()) == []
+
+
+BEGUN = datetime(2026, 11, 24, 3, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("created", [None, BEGUN, datetime(2099, 1, 1, tzinfo=UTC)], ids=["", "before", "after"])
+@pytest.mark.parametrize(
+    ("source", "destination", "inputs", "outputs", "others"),
+    [
+        pytest.param(
+            "json_input.json", "", ["json_input.json"], ["json_input.json.out"], ["x.json.out"], id="the root"
+        ),
+        pytest.param(
+            "json_input.json",
+            "",
+            ["json_input.json"],
+            ["json_input.json.out"],
+            ["json_input.json.out.out", "json_input.json.out.out.out"],
+            id="the root, thrice",
+        ),
+        pytest.param(
+            "", "", ["a.json", "b.json"], ["a.json.out", "b.json.out"], ["gone.json.out"], id="all of the root"
+        ),
+        pytest.param("", "recs/", ["a.json", "c/b.json"], ["recs/a.json.out", "recs/b.json.out"], [], id="under all"),
+        pytest.param("in/", "in/", ["in/a.json"], ["in/a.json.out"], ["in/gone.json.out"], id="one folder"),
+        pytest.param("in", "in/", ["in/a.json"], ["in/a.json.out"], ["in/gone.json.out"], id="one folder, no slash"),
+        pytest.param("in/", "in", ["in/a.json"], ["in/a.json.out"], ["in/a.json.out.out"], id="one folder, slash"),
+        pytest.param(
+            "in/users_",
+            "in/",
+            ["in/users_0_part_00", "in/users_1_part_00"],
+            ["in/users_0_part_00.out", "in/users_1_part_00.out"],
+            ["in/users_0_part_00.out.out", "in/users_gone.out", "in/other.out"],
+            id="a prefix of names",
+        ),
+        pytest.param("in", "in-recs/", ["in/a"], ["in-recs/a.out"], ["in-recs/b.out", "in-old/a.out"], id="neighbours"),
+        pytest.param(
+            "in/",
+            "in/recs/2/",
+            ["in/a.json", "in/recs/b.json"],
+            ["in/recs/2/a.json.out", "in/recs/2/b.json.out"],
+            ["in/recs/1/a.json.out", "in/recs/2/gone.json.out", "in/recs/2/old/a.json.out", "in/recs/a.json.out.out"],
+            id="every night's folder under the input",
+        ),
+        pytest.param(
+            "in/day/", "in/", ["in/day/a"], ["in/a.out"], ["in/b.out", "in/day/old.out"], id="input under output"
+        ),
+        pytest.param("in/", "in/", ["in/a.out"], ["in/a.out.out"], ["in/gone.out"], id="input is called .out"),
+        pytest.param("in/", "in/r/", ["in/a", "in/b.out"], ["in/r/a.out", "in/r/b.out.out"], [], id="some .out"),
+        pytest.param("in/a.out", "in/", ["in/a.out"], ["in/a.out.out"], ["in/a.out.out.out"], id="one called .out"),
+    ],
+)
+def test_input_and_output_beside_one_another(
+    target, s3, put, job, source, destination, inputs, outputs, others, created
+):
+    """Whatever other jobs, and this one, have left: the job's own output is loaded, and missed where it is missing."""
+    job(f"s3://out/{source}", f"s3://out/{destination}", **({"creationDateTime": created} if created else {}))
+    for key in others:
+        put(f"s3://out/{key}", line("another", "x"))
+        put(f"s3://out/{key.rpartition('/')[0]}/_CHECK".replace("out//", "out/"), "not output")
+    folder = f"{destination.rstrip('/')}/" if destination else ""
+    put(f"s3://out/{folder}_CHECK", "not output")
+    put(f"s3://out/{folder}_CHECK.out", line("another", "x"))
+    for number, (key, output) in enumerate(zip(inputs, outputs, strict=True)):
+        put(f"s3://out/{key}", json.dumps({"userId": f"u{number}"}))
+        put(f"s3://out/{output}", line(f"u{number}", "a"))
+    assert load(target, job_arn=JOB)["files"] == len(inputs)
+    assert target.read() == [row for number in range(len(inputs)) for row in rows(f"u{number}", "a")]
+    for output in outputs:
+        s3.delete_object(Bucket="out", Key=output)
+        with pytest.raises(MissingOutputError, match=re.escape(f"s3://out/{output},")):
+            objects_of_job(s3, PersonalizeHook().describe_job(JOB))
+        put(f"s3://out/{output}", line("u", "a"))
+
+
+def test_what_lies_under_the_output_and_came_after_the_job_is_no_input(target, put, job):
+    job("s3://out/in/", "s3://out/in/recs/", creationDateTime=BEGUN)
+    put("s3://out/in/a.json", "{}")
+    put("s3://out/in/recs/a.json.out", line("u", "a"))
+    put("s3://out/in/recs/report.html", "<html>")
+    load(target, job_arn=JOB)
+    assert target.read() == rows("u", "a")
+
+
+def test_a_job_that_ran_twice_at_one_place(target, put, job):
+    """The second run's input had the first one's output in it, and the service answered that, too: with errors."""
+    job("s3://out/users", "s3://out/")
+    put("s3://out/users.json", '{"userId": "u"}')
+    put("s3://out/users.json.out", line("u", "a"))
+    put("s3://out/users.json.out.out", '{"input": {}, "output": null, "error": "User error: no userId"}')
+    put("s3://out/_CHECK.out", '{"input": {}, "output": null, "error": "User error: no userId"}')
+    assert load(target, job_arn=JOB)["rejects"] == 0
+    assert target.read() == rows("u", "a")
+
+
+def test_empty_objects_of_one_name_have_nothing_to_lose(target, put, job):
+    job("s3://source/users/", "s3://out/recs/")
+    for folder in "ab":
+        put(f"s3://source/users/{folder}/_SUCCESS")
+        put(f"s3://source/users/{folder}/part-{folder}", "{}")
+        put(f"s3://out/recs/part-{folder}.out", line(folder, "x"))
+    put("s3://out/recs/_SUCCESS.out")
+    load(target, job_arn=JOB)
+    assert target.read() == rows("a", "x") + rows("b", "x")
+
+
+def test_no_more_of_a_bucket_is_listed_than_is_needed(target, put, job, s3):
+    job("s3://source/users/", "s3://out/")
+    put("s3://source/users/users.json", "{}")
+    put("s3://out/users.json.out", line("u", "a"))
+    for number in range(3):
+        put(f"s3://out/users.json.d/{number}", "another")
+    listed: list[tuple[str, str | None]] = []
+    client = boto3.client("s3")
+    client.meta.events.register(
+        "provide-client-params.s3.ListObjectsV2",
+        lambda params, **_: listed.append((params["Prefix"], params.get("Delimiter"))),
+    )
+    with closing(client):
+        found = objects_of_job(client, PersonalizeHook().describe_job(JOB))
+    assert [item.uri for item in found] == ["s3://out/users.json.out"]
+    assert listed == [("users/", None), ("users.json.out", "/")]

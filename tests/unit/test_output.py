@@ -5,10 +5,12 @@ from __future__ import annotations
 import gc
 import gzip
 import json
+from itertools import chain, repeat
 
 import pytest
 
-from airflow_provider_personalize.batch import blocks, giant
+from airflow_provider_personalize.batch import blocks, giant, output
+from airflow_provider_personalize.batch.fast import FastDecoder
 from airflow_provider_personalize.batch.output import OutputReader, Reject
 from airflow_provider_personalize.batch.rows import RELATED_ITEMS, USER_RECOMMENDATIONS, USER_SEGMENTS, Batch
 from airflow_provider_personalize.exceptions import InvalidLineError
@@ -253,6 +255,185 @@ def test_nothing_but_a_newline_ends_a_line(fast):
     _, rows, rejects = read(json.dumps(line, ensure_ascii=False).encode(), fast=fast)
     assert [row[2] for row in rows] == ["a\x85b", "a\u2028b", "a\u2029b"]
     assert rejects == []
+
+
+GOOD = json.dumps(USER).encode()
+ROWS = [("u", 1, "a", 0.5), ("u", 2, "b", 0.25)]
+#: JSON, each nested more deeply than one of the parsers takes, or than another one does.
+NESTED = [
+    opened * depth + inside + closed * depth
+    for depth in (101, 400, 1_000, 1_500, 100_000)
+    for opened, inside, closed in (
+        (b"[", b"1", b"]"),
+        (b'{"a":', b"1", b"}"),
+        (b'[{"a":', b"null", b"}]"),
+        (b"[", b"", b""),
+        (b'{"a":', b"", b""),
+    )
+]
+DEEP = [
+    *NESTED,
+    *(b'{"input":{"userId":"u"},"output":{"recommendedItems":["a"]},"more":%b}' % nested for nested in NESTED),
+    *(b'{"input":{"userId":"u"},"output":{"recommendedItems":["a"],"scores":%b}}' % nested for nested in NESTED),
+    *(b'{"input":{"userId":"u"},"output":{"recommendedItems":%b}}' % nested for nested in NESTED),
+    *(b'{"input":{"userId":%b},"output":{"recommendedItems":["a"]}}' % nested for nested in NESTED),
+    *(b'{"input":{"userId":"u","filterValues":%b},"output":{"recommendedItems":["a"]}}' % n for n in NESTED),
+    *(b'{"input":{"userId":"u"},"output":null,"error":%b}' % nested for nested in NESTED),
+]
+
+
+@pytest.fixture(params=["as any line", "as a giant"])
+def size(request, monkeypatch):
+    """Read a line as any other, or as one that is too long for memory."""
+    if request.param == "as a giant":
+        monkeypatch.setattr(blocks, "GIANT", 1)
+        monkeypatch.setattr(giant, "STEP", 48)
+    return request.param
+
+
+@pytest.mark.usefixtures("size")
+@pytest.mark.parametrize("kind", [None, USER_RECOMMENDATIONS], ids=["unknown", "known"])
+@pytest.mark.parametrize("place", ["first", "between", "last", "alone"])
+def test_a_deeply_nested_line_is_set_apart_wherever_it_stands(place, kind, fast):
+    before, after = {"first": (0, 1), "between": (1, 1), "last": (1, 0), "alone": (0, 0)}[place]
+    for line in [*NESTED[:15], *DEEP[len(NESTED) :: 4]]:
+        data = b"\n".join([*[GOOD] * before, line, *[GOOD] * after])
+        _, rows, rejects = read(data, kind=kind or (None if before or after else USER_RECOMMENDATIONS), fast=fast)
+        assert rows == ROWS * (before + after)
+        (reject,) = rejects
+        assert (reject.line, reject.byte_offset) == (1 + before, before * (len(GOOD) + 1))
+        assert "expected JSON" in reject.reason
+        assert reject.text == line[:1_000].decode()
+
+
+@pytest.mark.usefixtures("size")
+def test_as_many_levels_as_are_taken_are_taken_from_any_depth_of_calls(fast):
+    """Brackets within texts are none; neither is an escaped quote the end of a text."""
+    nested = b"[" * 99 + b'"' + b'[{\\"' * 300 + b'"' + b"]" * 99
+    line = b'{"input":{"userId":"u"},"output":{"recommendedItems":["a","b"],"scores":[0.5,0.25]},"more":%b}' % nested
+
+    def deeper(calls):
+        return read(line, kind=USER_RECOMMENDATIONS, fast=fast) if not calls else deeper(calls - 1)
+
+    _, rows, rejects = deeper(500)
+    assert (rows, rejects) == (ROWS, [])
+
+
+@pytest.mark.usefixtures("size")
+@pytest.mark.parametrize(
+    ("line", "rows"),
+    [
+        ('{"input":{"userId":"u"},"output":{"recommendedItems":["a"],"scores":[1e999]}}', None),
+        ('{"input":{"userId":"u"},"output":{"recommendedItems":["a"],"scores":[-1e999]}}', None),
+        ('{"input":{"userId":"u"},"output":{"recommendedItems":["a"],"scores":[1e-999]}}', [("u", 1, "a", 0.0)]),
+        ('{"input":{"userId":"u"},"output":{"recommendedItems":["a"],"scores":[%s]}}' % ("1" * 400), None),
+        ('{"input":{"userId":"u"},"output":{"recommendedItems":["a"],"scores":[%s]}}' % ("1" * 5_000), None),
+        ('{"input":{"userId":"u"},"output":{"recommendedItems":["a"],"scores":[-Infinity]}}', None),
+        ('{"input":{"userId":"u"},"output":{"recommendedItems":["a"],"scores":[NaN]}}', [("u", 1, "a", None)]),
+        ('{"input":{"userId":%s},"output":{"recommendedItems":["a"]}}' % ("1" * 5_000), None),
+        ('{"input":{"userId":"u"},"output":{"recommendedItems":["a"]},"more":%s}' % ("1" * 5_000), None),
+        (
+            '{"input":{"userId":"x","userId":"u"},"output":{"recommendedItems":["x"],"recommendedItems":["a"]}}',
+            [("u", 1, "a", None)],
+        ),
+        ('{"input":{"userId":"\\ud800"},"output":{"recommendedItems":["a"]}}', None),
+        ('{"input":{"userId":"u"},"output":{"recommendedItems":["\\udc00\\ud800"]}}', None),
+        ('{"input":{"userId":"u"},"output":{"recommendedItems":["\\u0000"]}}', None),
+        ('\ufeff{"input":{"userId":"u"},"output":{"recommendedItems":["a"]}}\r', [("u", 1, "a", None)]),
+        (' \t{"input":{"userId":"u"},"output":{"recommendedItems":["a"]}} \r', [("u", 1, "a", None)]),
+        ('\x0b{"input":{"userId":"u"},"output":{"recommendedItems":["a"]}}', None),
+        ("\ufeff", None),
+        ("\xa0", None),
+        (" \t\x0b\x0c\r", []),
+    ],
+)
+def test_what_json_leaves_open_is_rows_or_a_reject_with_its_reason(line, rows, fast):
+    reader, got, rejects = read(line.encode() + b"\n" + GOOD, kind=USER_RECOMMENDATIONS, fast=fast)
+    assert got == [*(rows or []), *ROWS]
+    assert len(rejects) == (rows is None)
+    assert reader.lines == 1 + (rows != [])
+    assert all(reject.reason.startswith("expected ") for reject in rejects)
+
+
+@pytest.mark.usefixtures("size")
+def test_a_reject_is_text_that_every_database_takes(fast):
+    line = b'{"input":{"userId":"u"},"output":null,"error":"a\\u0000b\\ud800%b"}' % (b"c" * 5_000)
+    _, _, (reject,) = read(line, kind=USER_RECOMMENDATIONS, fast=fast)
+    assert reject.reason.startswith("the service reports an error: a\\x00b\\ud800ccc")
+    assert len(reject.reason) == 1_000
+    reject.reason.encode()
+
+
+@pytest.mark.parametrize("kind", [None, USER_RECOMMENDATIONS], ids=["unknown", "known"])
+@pytest.mark.parametrize("blank", [b"\n", b"\r\n", b" \n", b"\t \x0b\x0c\r\n"])
+def test_blank_lines_are_passed_over_by_none_of_the_parsers(blank, kind, fast, monkeypatch):
+    """Neither parser sees them, so that any number of them takes next to no time; but they count."""
+    seen: list[bytes] = []
+    plain, decode = output.read_line, FastDecoder.batch
+    monkeypatch.setattr(output, "read_line", lambda raw: seen.append(raw) or plain(raw))
+    monkeypatch.setattr(FastDecoder, "batch", lambda self, data, lines: seen.extend(lines) or decode(self, data, lines))
+    data = blank * 70_000 + GOOD + b"\n" + blank * 5 + b"nope\n" + blank * 70_000 + GOOD
+    reader, rows, rejects = read(data, kind=kind, fast=fast, block=1 << 19)
+    assert rows == ROWS * 2
+    assert (reader.lines, rejects[0].line, len(rejects)) == (3, 70_007, 1)
+    assert rejects[0].byte_offset == data.index(b"nope")
+    assert set(seen) == {GOOD, b"nope"}
+    assert len(seen) <= 6
+
+
+def test_a_giant_blank_line_is_no_line(monkeypatch, fast):
+    monkeypatch.setattr(blocks, "GIANT", 1_000)
+    monkeypatch.setattr(giant, "LIMIT", 10_000)
+    reader, rows, rejects = read(b" " * 50_000 + b"\n" + GOOD, kind=USER_RECOMMENDATIONS, fast=fast, block=512)
+    assert (reader.lines, rows, rejects) == (1, ROWS, [])
+
+
+def test_giant_lines_may_be_many(monkeypatch):
+    """One after the other, whatever their number: no part of the way grows with it."""
+    monkeypatch.setattr(blocks, "GIANT", 64)
+    pieces = chain.from_iterable(repeat((b"x" * 100, b"\n"), 20_000))
+    count = 0
+    for part in blocks.cut_lines(pieces):
+        with part:
+            count += 1
+    assert (count, part.number, part.offset) == (20_000, 20_000, 101 * 19_999)
+
+
+@pytest.mark.parametrize(
+    ("behind", "users", "warned"),
+    [
+        pytest.param(b"", 1, False, id="nothing"),
+        pytest.param(b"\0" * 1_000_000, 1, False, id="zeros"),
+        pytest.param(gzip.compress(b"\n" + GOOD), 2, False, id="a member"),
+        pytest.param(b"\0" * 512 + gzip.compress(b"\n" + GOOD) + b"\0" * 512, 2, False, id="a padded member"),
+        pytest.param(b"garbage", 1, True, id="garbage"),
+        pytest.param(b"\0\0garbage" + gzip.compress(GOOD), 1, True, id="padded garbage"),
+        pytest.param(b"\x1f", 1, True, id="half a magic number"),
+        pytest.param(gzip.compress(b"") * 3_000 + gzip.compress(b"\n" + GOOD), 2, False, id="many empty members"),
+    ],
+)
+@pytest.mark.parametrize("block", [1, 7, 1 << 19])
+def test_what_lies_behind_gzip_is_taken_as_gzip_does(behind, users, warned, block, caplog):
+    data = gzip.compress(GOOD) + behind
+    _, rows, rejects = read(data if block > 1 else data[:100_000], kind=USER_RECOMMENDATIONS, block=block)
+    assert (rows, rejects) == (ROWS * users, [])
+    assert ["s3://b/x.out: ignored what lies behind" in message for message in caplog.messages] == [True] * warned
+
+
+@pytest.mark.parametrize(
+    "behind", [b"\x1f\x8b", b"\x1f\x8b\x08\x00", gzip.compress(GOOD)[:-1], b"\0" + gzip.compress(GOOD)[:30]]
+)
+def test_a_later_gzip_member_that_is_cut_short_is_an_error(behind):
+    with pytest.raises(InvalidLineError, match=r"s3://b/x\.out: expected gzip from beginning to end"):
+        read(gzip.compress(GOOD) + behind, kind=USER_RECOMMENDATIONS)
+
+
+def test_small_gzip_members_are_read_together():
+    """As many as fit: what a piece costs that is handed on does not grow with the number of members."""
+    data = gzip.compress(GOOD + b"\n") * 2_000
+    pieces = list(blocks.gunzip("x", [data]))
+    assert b"".join(pieces) == (GOOD + b"\n") * 2_000
+    assert len(pieces) == 1
 
 
 @pytest.mark.parametrize("cut", [-1, -9, 20])
