@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_personalize.batch import blocks, giant
+from airflow_provider_personalize.batch.lines import LEVELS
 from airflow_provider_personalize.batch.output import OutputReader
 from airflow_provider_personalize.batch.rows import RELATED_ITEMS, USER_RECOMMENDATIONS, USER_SEGMENTS
 
@@ -19,7 +20,11 @@ ROLES = {"userId": USER_RECOMMENDATIONS, "itemId": RELATED_ITEMS}
 def plain(line: bytes):
     """Give a line's kind and rows (entity, rank, item, score), or None where it is no good: by ``json`` alone."""
     try:
-        parsed = json.loads(line.decode().removeprefix("\ufeff"))
+        text = line.decode().removeprefix("\ufeff")
+        # Of keys that come twice, the last one counts, but levels count everywhere.
+        if levels(json.loads(text, object_pairs_hook=lambda pairs: [value for _, value in pairs])) > LEVELS:
+            return None
+        parsed = json.loads(text)
         if parsed.get("error") not in (None, ""):
             return None
         source, output = parsed["input"], parsed["output"]
@@ -58,6 +63,15 @@ def plain(line: bytes):
         return None
     pairs = zip(output[key], doubles, strict=True)
     return kind, [(entity, rank, item, score) for rank, (item, score) in enumerate(pairs, 1)]
+
+
+def levels(parsed) -> int:
+    """Count the levels of lists."""
+    count, level = 0, [parsed]
+    while level := [value for value in level if isinstance(value, list)]:
+        count += 1
+        level = [inner for value in level for inner in value]
+    return count
 
 
 ids = st.one_of(
@@ -101,9 +115,45 @@ records = st.one_of(
 )
 
 
+#: What JSON parsers differ in: levels, the size of numbers, keys that come twice, halves of surrogate pairs.
+ODD = [
+    *("[" * depth + "1" + "]" * depth for depth in (3, 97, 98, 99, 100, 101, 600, 20_000)),
+    *('{"a":' * depth + "1" + "}" * depth for depth in (3, 98, 99, 101, 600, 20_000)),
+    *("[" * 1_000, '{"a":' * 1_000, '[{"a":' * 1_000),
+    *("1e999", "-1e999", "1e-999", "1" * 400, "1" * 5_000, "0." + "1" * 5_000, "NaN", "Infinity", "-Infinity", "-0"),
+    *('"\\ud800"', '"\\u0000"', '["\\udc00", "a"]', "[NaN, 1e999]", '["a",]', "[,]", "{}", "[]", "[[]]", '[["a"]]'),
+]
+FRAMES = [
+    "%s",
+    '{"input":{"userId":%s},"output":{"recommendedItems":["a"]}}',
+    '{"input":{"itemId":"u","filterValues":%s},"output":{"recommendedItems":["a"]}}',
+    '{"input":{"userId":"u","itemList":%s},"output":{"recommendedItems":["a"]}}',
+    '{"input":{"userId":"u"},"output":{"recommendedItems":%s}}',
+    '{"input":{"itemId":"u"},"output":{"usersList":%s}}',
+    '{"input":{"itemId":"u"},"output":{"recommendedItems":["a"],"scores":[%s]}}',
+    '{"input":{"userId":"u"},"output":{"recommendedItems":["a"],"scores":%s}}',
+    '{"input":{"userId":"u"},"output":{"recommendedItems":["a"]},"error":%s}',
+    '{"input":{"userId":"u"},"output":{"recommendedItems":["a"]},"more":%s}',
+    '{"input":{"userId":"u","userId":%s},"output":{"recommendedItems":["a"]}}',
+    '{"input":{"itemId":"u"},"output":{"recommendedItems":["b"],"recommendedItems":%s}}',
+    '{"input":{"itemId":"u"},"output":{"recommendedItems":["b"]},"error":%s,"error":null}',
+]
+odd_lines = st.builds(
+    lambda frame, value, before, after: (before + frame % value + after).encode("utf-8", "surrogatepass"),
+    st.sampled_from(FRAMES),
+    st.sampled_from(ODD),
+    st.sampled_from(["", "", "\ufeff", " ", "\t\r", "\x0b", "\xa0", "\ufeff\ufeff"]),
+    st.sampled_from(["", "", "\r", "  ", "\x0c", "\xa0", "\0"]),
+)
+blank_lines = st.text(" \t\r\x0b\x0c", max_size=4).map(str.encode)
+
+
 @st.composite
 def lines(draw):
     """Draw a line: JSON in any spelling, sometimes damaged by a byte put in, taken out or changed."""
+    odd = draw(st.integers(0, 5))
+    if odd < 2:
+        return draw(blank_lines if odd else odd_lines)
     record = draw(records)
     separators = draw(st.sampled_from([(",", ":"), (", ", ": "), (" , ", " : ")]))
     text = json.dumps(record, separators=separators, ensure_ascii=draw(st.booleans()))
@@ -157,3 +207,21 @@ def test_giant_lines_agree_with_the_plain_reading(data, kind, fast):
         patch.setattr(blocks, "GIANT", 1)
         patch.setattr(giant, "STEP", 24)
         assert read(data, kind=kind, fast=fast) == expected(data, kind)
+
+
+@pytest.mark.parametrize("kind", [USER_RECOMMENDATIONS, RELATED_ITEMS, USER_SEGMENTS], ids=repr)
+@pytest.mark.parametrize("frame", FRAMES)
+def test_every_odd_value_is_read_alike_in_every_place(frame, kind):
+    data = [
+        line for value in ODD for line in ((frame % value).encode(), b"", b"\xef\xbb\xbf" + (frame % value).encode())
+    ]
+    wanted = expected(data, kind)
+    assert read(data, kind=kind, fast=True) == wanted
+    assert read(data, kind=kind, fast=False) == wanted
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "GIANT", 1)
+        patch.setattr(giant, "STEP", 24)
+        data = [line for line in data if len(line) < 3_000]
+        wanted = expected(data, kind)
+        assert read(data, kind=kind, fast=True) == wanted
+        assert read(data, kind=kind, fast=False) == wanted
