@@ -14,9 +14,9 @@ from __future__ import annotations
 import ast
 import json
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
+from operator import index
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -28,7 +28,6 @@ Reader = Callable[[str, Any], Any]
 _TEMPLATE_MARKS = ("{{", "{%", "{#")
 #: What a template renders of nothing.
 _NOTHING = frozenset({"", "None", "null"})
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
 
 
 def is_settled(value: Any) -> bool:
@@ -93,6 +92,14 @@ def mapping(parameter: str, value: Any) -> dict[str, Any] | None:
     if odd := [name for name in found if not isinstance(name, str)]:
         raise InvalidRequestError(f"{parameter}: expected names as text, got {shown(odd[0])} in {shown(value)}.")
     return dict(found)
+
+
+def texts(parameter: str, value: Any) -> dict[str, str | None] | None:
+    """Read a mapping to text, or to None, which a template renders as ``None``."""
+    found = mapping(parameter, value)
+    return found and {
+        name: text(f"{parameter}, {name}", word) if is_settled(word) else word for name, word in found.items()
+    }
 
 
 def mapping_or_list(parameter: str, value: Any) -> dict[str, Any] | list[Any] | None:
@@ -177,19 +184,6 @@ def form(check: Callable[..., Any]) -> Reader:
         if word is not None:
             check(word, parameter=parameter)
         return word
-
-    return read
-
-
-def scheme(*schemes: str, example: str) -> Reader:
-    """Make a reader of a URI of one of these schemes; text without a scheme is left to whoever uses it."""
-
-    def read(parameter: str, value: Any) -> str | None:
-        uri = text(parameter, value)
-        found = _SCHEME.match(uri) if uri else None
-        if found and found[1] not in schemes:
-            raise InvalidRequestError(f"{parameter}: expected {example}, got {shown(uri)}.")
-        return uri
 
     return read
 
@@ -298,6 +292,6 @@ def _integer(value: Any) -> int | None:
     if isinstance(value, float):
         return int(value) if value.is_integer() else None
     try:
-        return int(value) if isinstance(value, (int, str)) else None
-    except ValueError:
+        return int(value) if isinstance(value, str) else index(value)
+    except (TypeError, ValueError):
         return None

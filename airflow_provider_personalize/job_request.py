@@ -126,12 +126,12 @@ def _tags_of_list(parameter: str, entries: list[Any]) -> dict[str, Any]:
 
 
 def _tag_value(parameter: str, key: str, value: Any) -> str:
+    if not is_settled(key) or not is_settled(value):
+        return str(value)
     if not isinstance(value, (str, int, float, date)):
         raise InvalidRequestError(
             f"{parameter}: expected text as the value of {key!r}, got the {type(value).__name__} {shown(value)}."
         )
-    if not is_settled(key) or not is_settled(value):
-        return str(value)
     for what, word, low, high in (("key", key, 1, MAX_TAG_KEY), ("value", str(value), 0, MAX_TAG_VALUE)):
         odd = next((sign for sign in word if category(sign)[0] not in "LZN" and sign not in "_.:/=+-@"), None)
         if odd is not None or not low <= len(word) <= high:
@@ -155,13 +155,18 @@ def read_config(parameter: str, value: Any) -> dict[str, Any] | None:
     :raises InvalidRequestError: if a value is none that the API takes.
     """
     typed = mapping(parameter, value)
+    problems = []
     for key, convert in (("itemExplorationConfig", _exploration), ("rankingInfluence", _influence)):
-        if typed and key in typed and is_settled(typed[key]):
-            inner = mapping(f"{parameter}, {key}", typed[key]) or {}
-            typed[key] = {
-                name: convert(f"{parameter}, {key}, {name}", number) if is_settled(number) else number
-                for name, number in inner.items()
-            }
+        if not typed or key not in typed or not is_settled(typed[key]):
+            continue
+        typed[key] = mapping(f"{parameter}, {key}", typed[key]) or {}
+        for name, number in typed[key].items():
+            try:
+                typed[key][name] = convert(f"{parameter}, {key}, {name}", number) if is_settled(number) else number
+            except InvalidRequestError as error:
+                problems.append(error.message)
+    if problems:
+        raise InvalidRequestError("\n  ".join(problems))
     return typed
 
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from itertools import accumulate, chain, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow_provider_personalize.arguments import texts
+from airflow_provider_personalize.exceptions import InvalidRequestError
+
 if TYPE_CHECKING:
     from airflow_provider_personalize.batch.lines import Line
 
@@ -71,6 +74,21 @@ USER_SEGMENTS = RowKind(
     ),
 )
 ROW_KINDS = (USER_RECOMMENDATIONS, RELATED_ITEMS, USER_SEGMENTS)
+
+
+def read_column_names(parameter: str, value: Any) -> dict[str, str | None] | None:
+    """
+    Read other names for columns: ``{name: other name, or None to leave the column out}``.
+
+    :raises InvalidRequestError: if one is for no column of any kind of rows.
+    """
+    names = texts(parameter, value)
+    known = {column.name for kind in ROW_KINDS for column in kind.columns}
+    if unknown := sorted(set(names or {}) - known):
+        raise InvalidRequestError(
+            f"{parameter}: expected names among {', '.join(sorted(known))}, got {', '.join(unknown)}."
+        )
+    return names
 
 
 @dataclass(slots=True)

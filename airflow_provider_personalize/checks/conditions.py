@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from airflow_provider_personalize.arguments import is_settled, mapping
 from airflow_provider_personalize.exceptions import InvalidRequestError
 
 #: The figures that can be checked, and what is given for each to be known.
@@ -76,7 +78,10 @@ def read_checks(parameter: str, checks: Mapping[str, Any] | None, given: Iterabl
     :raises InvalidRequestError: if one cannot.
     """
     read: dict[str, dict[str, float]] = {}
-    for figure, conditions in (checks or {}).items():
+    for figure, given_conditions in (checks or {}).items():
+        conditions = given_conditions
+        if isinstance(conditions, str):
+            conditions = mapping(f"{parameter}, {figure}", conditions)
         if figure not in FIGURES:
             raise InvalidRequestError(f"{parameter}: expected figures among {', '.join(FIGURES)}, got {figure!r}.")
         if (needed := FIGURES[figure]) and needed not in given:
@@ -87,12 +92,32 @@ def read_checks(parameter: str, checks: Mapping[str, Any] | None, given: Iterabl
                 f"{', '.join(_CONDITIONS)}, got {conditions!r}."
             )
         try:
-            read[figure] = {condition: float(number) for condition, number in conditions.items()}
+            read[figure] = {name: _number(number) for name, number in conditions.items()}
         except (TypeError, ValueError):
             raise InvalidRequestError(
                 f"{parameter}: expected numbers to compare {figure} with, got {dict(conditions)!r}."
             ) from None
     return read
+
+
+def settled_checks(checks: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Put a condition that says nothing in the place of each that a template has yet to give."""
+    anything = {"geq_to": 0.0}
+    return {
+        figure: {name: number if is_settled(number) else 0.0 for name, number in conditions.items()}
+        if isinstance(conditions, Mapping) and is_settled(conditions)
+        else conditions
+        if is_settled(conditions)
+        else anything
+        for figure, conditions in (checks or {}).items()
+    }
+
+
+def _number(value: Any) -> float:
+    number = float(value)
+    if isinstance(value, bool) or not math.isfinite(number):
+        raise ValueError(value)
+    return number
 
 
 def outcomes(figures: Mapping[str, Any], checks: Checks, otherwise: str) -> list[Outcome]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import date, datetime
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import Any, ClassVar
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 
-from airflow_provider_personalize.checks.conditions import Outcome, outcomes, read_checks
+from airflow_provider_personalize.arguments import ReadArguments, Reader, form, mapping, mapping_or_list, required, text
+from airflow_provider_personalize.batch.rows import read_column_names
+from airflow_provider_personalize.checks.conditions import Outcome, outcomes, read_checks, settled_checks
 from airflow_provider_personalize.checks.figures import OutputTable, Overlap, Slice
 from airflow_provider_personalize.checks.report import render_report
 from airflow_provider_personalize.compat import AirflowFailException, Context
-from airflow_provider_personalize.exceptions import OutputCheckError
+from airflow_provider_personalize.exceptions import InvalidRequestError, OutputCheckError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.naming import parse_s3_uri
 from airflow_provider_personalize.sinks import open_sink
@@ -24,7 +27,19 @@ from airflow_provider_personalize.transfers.output_objects import file_path
 from airflow_provider_personalize.transfers.query import database_hook
 
 
-class PersonalizeOutputCheckOperator(AwsBaseOperator[PersonalizeHook]):
+def _check_report_uri(value: str, *, parameter: str) -> None:
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://|file:", value)
+    if scheme is None:
+        return
+    is_file = scheme[0] == "file:" or (scheme[1] == "file" and value.startswith(("file:///", "file://localhost/")))
+    is_object = scheme[1] == "s3" and parse_s3_uri(value, parameter=parameter, max_length=None).key
+    if not (is_file or is_object) or value.endswith("/"):
+        raise InvalidRequestError(
+            f"{parameter}: expected a file's path, 'file:///path' or 's3://bucket/key', got {value!r}."
+        )
+
+
+class PersonalizeOutputCheckOperator(ReadArguments, AwsBaseOperator[PersonalizeHook]):
     """
     Look at what was loaded before it is used: compare it with the input, the catalog and the slice before.
 
@@ -92,6 +107,21 @@ class PersonalizeOutputCheckOperator(AwsBaseOperator[PersonalizeHook]):
         "warn_checks": "json",
     }
 
+    argument_readers: ClassVar[Mapping[str, Reader]] = {
+        "sql_conn_id": required(text),
+        "table": required(text),
+        "schema": text,
+        "extra_columns": mapping,
+        "previous_columns": mapping,
+        "column_names": read_column_names,
+        "input_sql": text,
+        "catalog_sql": text,
+        "loaded": mapping_or_list,
+        "checks": mapping,
+        "warn_checks": mapping,
+        "report_uri": form(_check_report_uri),
+    }
+
     def __init__(
         self,
         *,
@@ -122,6 +152,17 @@ class PersonalizeOutputCheckOperator(AwsBaseOperator[PersonalizeHook]):
         self.checks = checks
         self.warn_checks = warn_checks
         self.report_uri = report_uri
+        self.check_literals()
+
+    def conflicts(self, known: Mapping[str, Any]) -> Iterator[str]:
+        """Say which checks cannot be made."""
+        # A template may turn out to be nothing; that is seen when the task runs.
+        given = [name for name in ("input_sql", "catalog_sql", "loaded") if name not in known or known[name]]
+        for parameter in ("checks", "warn_checks"):
+            try:
+                read_checks(parameter, settled_checks(known.get(parameter)), given)
+            except InvalidRequestError as error:
+                yield error.message
 
     def execute(self, context: Context) -> dict[str, Any]:
         """
@@ -129,6 +170,7 @@ class PersonalizeOutputCheckOperator(AwsBaseOperator[PersonalizeHook]):
 
         :raises AirflowFailException: if a figure does not keep to ``checks``.
         """
+        self.read_arguments()
         given = [name for name in ("input_sql", "catalog_sql", "loaded") if getattr(self, name)]
         checks = read_checks("checks", self.checks, given)
         warn_checks = read_checks("warn_checks", self.warn_checks, given)

@@ -10,20 +10,32 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 
+from airflow_provider_personalize.arguments import (
+    ReadArguments,
+    Reader,
+    exactly_one,
+    flag,
+    form,
+    mapping,
+    one_of,
+    required,
+    share,
+    text,
+)
 from airflow_provider_personalize.batch.output import OutputReader
 from airflow_provider_personalize.batch.rows import (
-    ROW_KINDS,
     USER_RECOMMENDATIONS,
     USER_SEGMENTS,
     Batch,
     Column,
     RowKind,
+    read_column_names,
 )
 from airflow_provider_personalize.compat import Context
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.links.personalize import JOB_LINKS, persist_job_links
-from airflow_provider_personalize.naming import digest, job_kind_of
+from airflow_provider_personalize.naming import digest, job_kind_of, parse_s3_uri
 from airflow_provider_personalize.openlineage import Amount, Loaded, load_lineage
 from airflow_provider_personalize.resources import BATCH_SEGMENT_JOB, JobState, read_status
 from airflow_provider_personalize.sinks import open_sink
@@ -36,7 +48,16 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
 
 
-class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
+def _check_output_uri(value: str, *, parameter: str) -> None:
+    if value.startswith("s3://"):
+        parse_s3_uri(value, parameter=parameter, max_length=None)
+    elif not value.startswith("file:"):
+        raise InvalidRequestError(
+            f"{parameter}: expected 's3://bucket/folder/', 's3://bucket/key' or 'file:///path', got {value!r}."
+        )
+
+
+class PersonalizeToSqlOperator(ReadArguments, AwsBaseOperator[PersonalizeHook]):
     """
     Load the output of a batch inference or batch segment job into a table: all of it or nothing, once.
 
@@ -93,6 +114,20 @@ class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
         "extra_columns": "json",
         "hook_params": "json",
     }
+    argument_readers: ClassVar[Mapping[str, Reader]] = {
+        "sql_conn_id": required(text),
+        "table": required(text),
+        "job_arn": form(job_kind_of),
+        "output_uri": form(_check_output_uri),
+        "schema": text,
+        "write_mode": required(one_of(WRITE_MODES)),
+        "extra_columns": mapping,
+        "column_names": read_column_names,
+        "create_table": flag,
+        "rejects_table": text,
+        "max_reject_rate": share,
+        "hook_params": mapping,
+    }
 
     def __init__(
         self,
@@ -126,10 +161,11 @@ class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
         self.hook_params = hook_params
         self._s3: Any = None
         self._loaded = Loaded()
+        self.check_literals()
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Load the output."""
-        self._check_arguments()
+        self.read_arguments()
         database = database_hook(self.sql_conn_id, self.hook_params)
         kind, objects = self._output(context)
         size = sum(item.size for item in objects)
@@ -162,24 +198,11 @@ class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
         """Tell OpenLineage what was loaded, and into which table."""
         return load_lineage(self.sql_conn_id, self._loaded, self.hook_params)
 
-    def _check_arguments(self) -> None:
-        if bool(self.job_arn) == bool(self.output_uri):
-            raise InvalidRequestError(
-                f"Expected exactly one of job_arn and output_uri, got {self.job_arn!r} and {self.output_uri!r}."
-            )
-        if self.write_mode not in WRITE_MODES:
-            raise InvalidRequestError(f"write_mode: expected one of {', '.join(WRITE_MODES)}, got {self.write_mode!r}.")
-        if self.write_mode == "replace_slice" and not self.extra_columns:
-            raise InvalidRequestError(
-                "write_mode='replace_slice' replaces where extra_columns match: expected extra_columns, got none."
-            )
-        if not 0 <= self.max_reject_rate <= 1:
-            raise InvalidRequestError(f"max_reject_rate: expected 0.0 to 1.0, got {self.max_reject_rate!r}.")
-        known = {column.name for kind in ROW_KINDS for column in kind.columns}
-        if unknown := sorted(set(self.column_names or {}) - known):
-            raise InvalidRequestError(
-                f"column_names: expected names among {', '.join(sorted(known))}, got {', '.join(unknown)}."
-            )
+    def conflicts(self, known: Mapping[str, Any]) -> Iterator[str]:
+        """Say what of the arguments does not go together."""
+        yield from exactly_one(known, "job_arn", "output_uri")
+        if known.get("write_mode") == "replace_slice" and "extra_columns" in known and not known["extra_columns"]:
+            yield "write_mode='replace_slice' replaces where extra_columns match: expected extra_columns, got none."
 
     def _s3_client(self) -> Any:
         # Making one takes longer than loading 100,000 rows.

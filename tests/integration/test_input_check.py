@@ -57,23 +57,7 @@ def refusal(operator) -> str:
         ("item-affinity", {}, b'{"itemId": "1"}\n', ["which is for a batch segment job"]),
         ("trending-now", {}, b'{"userId": "1"}\n', ["aws-trending-now, which has no batch jobs"]),
         ("next-best-action", {}, b'{"userId": "1"}\n', ["has no batch jobs"]),
-        (
-            "sims",
-            {"num_results": "0"},
-            b'{"itemId": "1"}\n',
-            ["num_results: expected a whole number, 1 or more"],
-        ),
-        (
-            "user-personalization",
-            {
-                "batch_inference_job_config": {
-                    "itemExplorationConfig": {"explorationWeight": "much"},
-                    "rankingInfluence": {"POPULARITY": 1.5},
-                }
-            },
-            b"{}\n",
-            ["explorationWeight: expected a number from 0 to 1", "POPULARITY: expected a number from 0.0", "line 1: "],
-        ),
+        ("sims", THEMES, b"{}\n", ["themes need aws-similar-items, got aws-sims", "line 1: "]),
         (
             "user-personalization",
             {"input_uri": f"s3://{BUCKET}/none/"},
@@ -158,10 +142,27 @@ def test_off_checks_nothing(local, put):
     assert len(jobs(local)) == 1
 
 
-def test_an_unknown_word_is_refused(local):
-    assert "validate_input: expected one of off, sample, whole, got 'all'" in refusal(
-        inference(local, validate_input="all")
-    )
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"num_results": "0"}, ["num_results: expected a whole number, 1 or more"]),
+        (
+            {
+                "batch_inference_job_config": {
+                    "itemExplorationConfig": {"explorationWeight": "much"},
+                    "rankingInfluence": {"POPULARITY": 1.5},
+                }
+            },
+            ["explorationWeight: expected a number from 0 to 1", "POPULARITY: expected a number from 0.0"],
+        ),
+        ({"validate_input": "all"}, ["validate_input: expected one of off, sample, whole, got 'all'"]),
+    ],
+)
+def test_what_is_wrong_by_itself_is_said_whatever_the_input(local, changes, words):
+    with pytest.raises(InvalidRequestError) as caught:
+        inference(local, **changes)
+    for word in words:
+        assert word in str(caught.value)
 
 
 class Denied:
