@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -16,7 +18,13 @@ from airflow_provider_personalize.exceptions import InvalidLineError
 GIANT = 1 << 20
 #: The most that is decompressed at once, in bytes.
 _GUNZIP_STEP = 1 << 20
+#: How much of a gzip member is looked at first, in bytes. What lies behind its end is copied, so that with more of it
+#: many small members would take time by the square of their number.
+_FIRST_STEP = 1 << 12
 _GZIP_MAGIC = b"\x1f\x8b"
+_ZEROS = re.compile(rb"\0*")
+
+log = logging.getLogger(__name__)
 
 
 class Lines(NamedTuple):
@@ -60,6 +68,9 @@ def gunzip(uri: str, blocks: Iterable[bytes]) -> Iterator[bytes]:
     """
     Decompress an object where its first bytes say that it is gzip; else pass it through.
 
+    It may be several gzip members, one after the other. What lies behind the last is taken as gzip(1) does: zeros are
+    padding, and anything else is ignored with a warning.
+
     :param uri: What the object is called in a message.
     :param blocks: Its bytes.
     :raises InvalidLineError: if the data is damaged or cut short.
@@ -76,33 +87,54 @@ def gunzip(uri: str, blocks: Iterable[bytes]) -> Iterator[bytes]:
         yield from stream
         return
     try:
-        yield from _inflate(head, stream)
+        yield from _inflate(uri, chain([head], stream))
     except (zlib.error, EOFError) as error:
         raise InvalidLineError(
             location=uri, reason=f"expected gzip from beginning to end, got {error}. Fetch or upload the object again."
         ) from error
 
 
-def _inflate(head: bytes, stream: Iterator[bytes]) -> Iterator[bytes]:
-    member = zlib.decompressobj(wbits=31)
-    data = head
-    while True:
-        while data:
-            # A file may be several gzip members, one after the other.
+def _inflate(uri: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    member = None
+    step = _FIRST_STEP
+    rest = b""
+    for block in blocks:
+        data = rest + block
+        rest = b""
+        place = 0
+        while place < len(data):
+            if member is None:
+                place = _ZEROS.match(data, place).end()  # type: ignore[union-attr]
+                magic = data[place : place + len(_GZIP_MAGIC)]
+                if magic != _GZIP_MAGIC:
+                    if _GZIP_MAGIC.startswith(magic):
+                        rest = magic
+                        break
+                    log.warning("%s: ignored what lies behind the end of its gzip data.", uri)
+                    return
+                member, step = zlib.decompressobj(wbits=31), _FIRST_STEP
+            piece = data[place : place + step]
+            place += len(piece)
+            step *= 2
+            yield from _plain(member, piece)
             if member.eof:
-                member = zlib.decompressobj(wbits=31)
-            plain = member.decompress(data, _GUNZIP_STEP)
-            data = member.unconsumed_tail or member.unused_data
-            if plain:
-                yield plain
-        block = next(stream, None)
-        if block is None:
-            break
-        data = block
-    while plain := member.decompress(member.unconsumed_tail, _GUNZIP_STEP):
-        yield plain
-    if not member.eof:
+                place -= len(member.unused_data)
+                member = None
+    if member is not None:
         raise EOFError("an end in the middle")
+    if rest:
+        log.warning("%s: ignored what lies behind the end of its gzip data.", uri)
+
+
+def _plain(member: zlib._Decompress, data: bytes) -> Iterator[bytes]:
+    """Decompress some bytes of a member, to pieces of bounded size."""
+    while True:
+        plain = member.decompress(data, _GUNZIP_STEP)
+        if plain:
+            yield plain
+        data = member.unconsumed_tail
+        if member.eof or (not data and len(plain) < _GUNZIP_STEP):
+            return
 
 
 def cut_lines(blocks: Iterable[bytes]) -> Iterator[Lines | GiantLine]:
@@ -115,7 +147,8 @@ def cut_lines(blocks: Iterable[bytes]) -> Iterator[Lines | GiantLine]:
     held = 0
     number, offset = 1, 0
     stream = iter(blocks)
-    while (block := next(stream, None)) is not None:
+    block = next(stream, None)
+    while block is not None:
         end = block.rfind(b"\n") + 1
         if end:
             data = b"".join([*pending, block[:end]])
@@ -126,12 +159,13 @@ def cut_lines(blocks: Iterable[bytes]) -> Iterator[Lines | GiantLine]:
         pending.append(block[end:])
         held += len(block) - end
         if held > GIANT:
-            giant, length, rest = _spool(pending, stream)
+            giant, length, block = _spool(pending, stream)
             yield GiantLine(giant, number, offset)
             number += 1
             offset += length + 1
             pending, held = [], 0
-            stream = chain([rest], stream)
+        else:
+            block = next(stream, None)
     if held:
         yield Lines(b"".join(pending), number, offset)
 

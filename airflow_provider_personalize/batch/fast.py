@@ -73,7 +73,7 @@ class FastDecoder:
 
         self._np = numpy
         # Its decoding errors are ValueErrors from 0.21 on; constraint files of Airflow 2.11 may hold an older one.
-        self._errors = (ValueError, msgspec.MsgspecError)
+        self._errors = (ValueError, RecursionError, msgspec.MsgspecError)
         strict: dict[str, Any] = {"forbid_unknown_fields": True, "gc": False}
         source = msgspec.defstruct(
             "Input",
@@ -102,7 +102,7 @@ class FastDecoder:
         Decode what is regular.
 
         :param data: The lines as they stand in the object.
-        :param lines: The same, one by one.
+        :param lines: The same, one by one, without those that are blank.
         :return: Their rows, and the indices of the lines that are left for a closer look.
         """
         everything = Batch(), range(len(lines))

@@ -14,17 +14,21 @@ import re
 import secrets
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice, repeat
 from typing import IO, Any
 
 from airflow_provider_personalize.batch.fast import PackedTexts, pack_texts
 from airflow_provider_personalize.batch.lines import (
+    LEVELS,
     RELEVANCES,
     SCORES,
     BadLineError,
     Line,
+    brackets,
     check_count,
     check_ids,
+    check_levels,
     numbers,
     parse,
     read_head,
@@ -76,6 +80,11 @@ class _LongList:
         self.count += len(piece)
 
 
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+    file.seek(0)
+    return iter(partial(file.read, STEP), b"")
+
+
 def read_giant(file: IO[bytes], *, fast: bool = True) -> Iterator[Line]:
     """
     Read one line in pieces: one or more lines of the same entity, whose items follow one another. None if it is blank.
@@ -84,6 +93,10 @@ def read_giant(file: IO[bytes], *, fast: bool = True) -> Iterator[Line]:
     :param fast: Whether to use what the extra ``fast`` installs, where it is there.
     :raises BadLineError: if it gives no rows; before the first piece.
     """
+    if not any(chunk.strip() for chunk in _chunks(file)):
+        return
+    if sum(map(brackets, _chunks(file))) > LEVELS:
+        check_levels(_chunks(file))
     mark = secrets.token_hex(16)
     lists: list[_LongList] = []
     events = _scan(file, mark, fast=fast)
@@ -95,10 +108,6 @@ def read_giant(file: IO[bytes], *, fast: bool = True) -> Iterator[Line]:
             lists[number].take(piece)
     except StopIteration as end:
         rest: str = end.value
-    except RecursionError:
-        raise BadLineError("expected JSON of some levels, got one that is nested too deeply") from None
-    if not rest.encode().strip():
-        return
     head = read_head(parse(rest))
 
     def number_of(values: Any) -> int | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from airflow_provider_personalize.batch.rows import RELATED_ITEMS, USER_RECOMMENDATIONS, USER_SEGMENTS, RowKind
@@ -21,6 +21,13 @@ ITEM_LIST, USER_LISTS = "recommendedItems", ("usersList", "recommendedUsers")
 #: before the last brace. An unescaped quote ends a string, so neither pattern can match inside an id.
 _LOOSE_SCORES = re.compile(r'\}\s*,\s*\{\s*("scores"\s*:\s*\[[^\]]*\])\s*\}')
 _LAST_COMMA = re.compile(r",\s*\}\s*\Z")
+
+#: The most levels of a line. The service writes four; the parsers' own bounds depend on Python's version and on how
+#: deep in calls they are.
+LEVELS = 100
+_ESCAPED = re.compile(rb"\\.", re.DOTALL)
+#: Any byte but those that open and close levels and texts.
+_NO_MARKS = bytes(byte for byte in range(256) if byte not in b'"[]{}')
 
 #: Texts that stand for a score that is not there.
 _NO_NUMBER = frozenset({"", "nan", "null", "none"})
@@ -57,10 +64,36 @@ def read_line(raw: bytes) -> Line:
     :param raw: The line's bytes, without the newline.
     :raises BadLineError: if it gives no rows.
     """
-    try:
-        return interpret(parse(_decode(raw)))
-    except RecursionError:
-        raise BadLineError("expected JSON of some levels, got one that is nested too deeply") from None
+    if brackets(raw) > LEVELS:
+        check_levels([raw])
+    return interpret(parse(_decode(raw)))
+
+
+def brackets(data: bytes) -> int:
+    """Count the brackets that open, in texts, too: there are no more levels than these."""
+    return data.count(b"[") + data.count(b"{")
+
+
+def check_levels(chunks: Iterable[bytes]) -> None:
+    """
+    Make sure that JSON is not nested more deeply than every parser takes, wherever it is called.
+
+    :param chunks: Its bytes, in pieces of any size.
+    :raises BadLineError: if it is.
+    """
+    depth, in_text, rest = 0, False, b""
+    for chunk in chunks:
+        data = rest + chunk
+        # A backslash at the end belongs to what comes next.
+        rest = b"\\" * ((len(data) - len(data.rstrip(b"\\"))) % 2)
+        marks = _ESCAPED.sub(b"", data[: len(data) - len(rest)]).translate(None, _NO_MARKS)
+        parts = marks.split(b'"')
+        outside = b"".join(parts[in_text::2])
+        in_text ^= len(parts) % 2 == 0
+        for mark in outside:
+            depth += 1 if mark in b"[{" else -1
+            if depth > LEVELS:
+                raise BadLineError(f"expected JSON of at most {LEVELS} levels, got more")
 
 
 def _decode(raw: bytes) -> str:

@@ -8,6 +8,7 @@ that look as the service was recorded to write them are read by :mod:`.fast`, to
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
@@ -20,6 +21,8 @@ from airflow_provider_personalize.batch.rows import Batch, RowKind
 
 #: How much of a rejected line is kept, in characters.
 REJECT_TEXT = 1_000
+#: A line, but for what JSON allows before it.
+_LINE = re.compile(rb"[^ \t\r\n].*")
 
 
 class Reject(NamedTuple):
@@ -29,7 +32,7 @@ class Reject(NamedTuple):
     :param object: The URI of the object that holds it.
     :param line: Its number there, from 1; blank lines count.
     :param byte_offset: Where it begins, in bytes from the object's start (after decompression).
-    :param reason: What was expected and what came.
+    :param reason: What was expected and what came, written and cut short as the text is.
     :param text: Its first 1,000 characters; bytes that are no text are written as escapes.
     """
 
@@ -83,9 +86,9 @@ class OutputReader:
                 yield batch
 
     def _read_lines(self, uri: str, part: Lines) -> Iterator[Batch]:
-        lines = part.data.removesuffix(b"\n").split(b"\n")
+        lines = [line for line in _LINE.findall(part.data) if not line.isspace()]
         left: Sequence[int] = range(len(lines))
-        if self._fast and self.kind and (decoder := fast_decoder(self.kind)):
+        if self._fast and self.kind and lines and (decoder := fast_decoder(self.kind)):
             batch, left = decoder.batch(part.data, lines)
             if batch.entities:
                 self.lines += len(batch.entities)
@@ -95,18 +98,25 @@ class OutputReader:
 
     def _check_lines(self, uri: str, part: Lines, lines: list[bytes], indices: Sequence[int]) -> Iterator[Line]:
         """Read these of the lines one by one, and set apart what is no good."""
-        offset, after = part.offset, 0
+        bad: dict[int, str] = {}
         for index in indices:
-            raw = lines[index]
-            if not raw.strip():
-                continue
             self.lines += 1
             try:
-                yield self._of_kind(read_line(raw))
+                yield self._of_kind(read_line(lines[index]))
             except BadLineError as error:
-                offset += sum(map(len, lines[after:index])) + index - after
-                after = index
-                self._reject(uri, part.number + index, offset, str(error), raw)
+                bad[index] = str(error)
+        if bad:
+            self._find_rejects(uri, part, bad)
+
+    def _find_rejects(self, uri: str, part: Lines, bad: dict[int, str]) -> None:
+        """Set apart the lines of these indices, each with its place: blank lines count there."""
+        number, after = part.number, 0
+        for index, match in enumerate(_lines_in(part.data)):
+            if index in bad:
+                start = part.data.rfind(b"\n", 0, match.start()) + 1
+                number += part.data.count(b"\n", after, start)
+                after = start
+                self._reject(uri, number, part.offset + start, bad[index], part.data[start : match.end()])
 
     def _read_giant(self, uri: str, part: GiantLine) -> Iterator[Batch]:
         with part:
@@ -140,5 +150,15 @@ class OutputReader:
 
     def _reject(self, uri: str, number: int, offset: int, reason: str, raw: bytes) -> None:
         self.rejects += 1
-        text = raw[: 4 * REJECT_TEXT].decode("utf-8", "backslashreplace").replace("\0", "\\x00")
-        self._on_reject(Reject(uri, number, offset, reason, text.rstrip("\r")[:REJECT_TEXT]))
+        text = raw[: 4 * REJECT_TEXT].decode("utf-8", "backslashreplace").rstrip("\r")
+        self._on_reject(Reject(uri, number, offset, _storable(reason), _storable(text)))
+
+
+def _lines_in(data: bytes) -> Iterator[re.Match[bytes]]:
+    """Find the lines that are not blank: however many others there are, they take next to no time."""
+    return (match for match in _LINE.finditer(data) if not match[0].isspace())
+
+
+def _storable(text: str) -> str:
+    """Cut a text short, and write what no database takes as escapes: NUL characters, and halves of surrogate pairs."""
+    return text[:REJECT_TEXT].encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")[:REJECT_TEXT]

@@ -12,6 +12,8 @@ T = TypeVar("T")
 
 #: How long either side sleeps before it looks whether the other one is still there, in seconds.
 _LOOK = 0.2
+#: How long whoever leaves waits for the thread, in seconds. An error must not wait for a server that says nothing.
+_END = 1.0
 
 
 @contextmanager
@@ -19,7 +21,8 @@ def ahead(items: Iterable[T], depth: int = 2) -> Iterator[Iterator[T]]:
     """
     Take items on another thread while this one works on the last.
 
-    An error there is raised here, at its place in the order. On leaving, the thread has ended.
+    An error there is raised here, at its place in the order. On leaving, the thread has ended, or is about to: one that
+    waits for S3 learns from its reading that nobody takes what comes.
 
     :param items: What to iterate over.
     :param depth: How many items may wait to be taken.
@@ -64,4 +67,4 @@ def ahead(items: Iterable[T], depth: int = 2) -> Iterator[Iterator[T]]:
         yield take()
     finally:
         left.set()
-        thread.join()
+        thread.join(_END)

@@ -16,7 +16,7 @@ from airflow_provider_personalize.hooks.errors import describe_error
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.naming import parse_s3_uri
 from airflow_provider_personalize.resources import JobKind
-from airflow_provider_personalize.transfers.output_objects import OutputObject, list_objects, read_objects
+from airflow_provider_personalize.transfers.output_objects import OutputObject, fetch, list_objects, read_objects
 
 #: How much of the input is looked at: nothing, the beginnings of the first files, or every line.
 VALIDATE_INPUT = ("off", "sample", "whole")
@@ -96,7 +96,5 @@ def _check_lines(client: Any, check: InputCheck, objects: list[OutputObject], *,
             check.check_lines(uri, blocks)
         return
     for item in objects[:SAMPLE_FILES]:
-        place = parse_s3_uri(item.uri, max_length=None)
-        answer = client.get_object(Bucket=place.bucket, Key=place.key, Range=f"bytes=0-{SAMPLE_BYTES - 1}")
-        with answer["Body"] as body:
-            check.check_lines(item.uri, [body.read()], whole=item.size <= SAMPLE_BYTES)
+        beginning = fetch(client, item, 0, min(item.size, SAMPLE_BYTES), tries=1)
+        check.check_lines(item.uri, [beginning], whole=item.size <= SAMPLE_BYTES)

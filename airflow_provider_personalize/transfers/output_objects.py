@@ -1,20 +1,29 @@
-"""Which objects a job's output is, and their bytes: from S3, or from files that were fetched before."""
+"""The objects of an output, and their bytes: from S3, or from files that were fetched before."""
 
 from __future__ import annotations
 
 import hashlib
-import time
+import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    FlexibleChecksumError,
+    HTTPClientError,
+    IncompleteReadError,
+)
+from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from airflow_provider_personalize.exceptions import (
@@ -25,6 +34,7 @@ from airflow_provider_personalize.exceptions import (
 )
 from airflow_provider_personalize.hooks.errors import describe_error, error_code, is_transient
 from airflow_provider_personalize.naming import S3Uri, parse_s3_uri
+from airflow_provider_personalize.transfers.reading import Reading, current_reading, end_with_reading
 from airflow_provider_personalize.waiting import growing_pause
 
 #: Bytes in one request, and requests at once.
@@ -37,6 +47,24 @@ FETCH_TRIES = 8
 
 SUFFIXES = (".out", ".out.gz")
 
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+
+
+class _WrongAnswerError(ValueError):
+    """An answer with other bytes than were asked for: a try that has brought nothing."""
+
+
+#: What a try may end in, besides what AWS itself says to try again.
+_DROPPED = (
+    FlexibleChecksumError,
+    HTTPClientError,
+    HTTPError,
+    IncompleteReadError,
+    OSError,
+    ResponseParserError,
+    ValueError,
+)
+
 
 @dataclass(frozen=True)
 class OutputObject:
@@ -46,11 +74,13 @@ class OutputObject:
     :param uri: Its URI, ``s3://…`` or ``file://…``.
     :param size: Its size in bytes.
     :param etag: Its ETag; a file has none.
+    :param modified: When it was written, as S3 says.
     """
 
     uri: str
     size: int
     etag: str | None = None
+    modified: datetime | None = field(default=None, compare=False)
 
     def version(self) -> str:
         """Give what is the same if the content is: the ETag, or a digest of the file."""
@@ -58,52 +88,6 @@ class OutputObject:
             return self.etag
         with file_path(self.uri).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def objects_of_job(client: Any, description: dict[str, Any]) -> list[OutputObject]:
-    """
-    Find the output of a job: one object for each object of its input, and no other.
-
-    :param client: An S3 client.
-    :param description: The job's description.
-    :raises MissingOutputError: if an object is missing, input that says what to expect included.
-    :raises InvalidRequestError: if two input objects have the same name, and so the same output.
-    """
-    source = parse_s3_uri(description["jobInput"]["s3DataSource"]["path"], parameter="the job's input", max_length=None)
-    target = parse_s3_uri(
-        description["jobOutput"]["s3DataDestination"]["path"], parameter="the job's output", max_length=None
-    )
-    folder = f"{target.key.rstrip('/')}/" if target.key.strip("/") else ""
-    inputs = [item for item in list_objects(client, source) if not item.uri.endswith("/")]
-    if target.bucket == source.bucket and folder.startswith(source.key) and folder != source.key:
-        # A job may have been made with its output under its input.
-        inputs = [item for item in inputs if not item.uri.startswith(f"s3://{target.bucket}/{folder}")]
-    if not inputs:
-        raise MissingOutputError(
-            uri=str(source),
-            reason="The job's input objects tell which output is its own, and none is left. Put them back, or give the "
-            f"loader output_uri, as 's3://{target.bucket}/{folder}', if all the .out objects there are wanted.",
-        )
-    found = {item.uri: item for item in list_objects(client, S3Uri(target.bucket, folder))}
-    expected: dict[str, str] = {}
-    objects = []
-    for item in inputs:
-        uri = f"s3://{target.bucket}/{folder}{item.uri.rpartition('/')[2]}.out"
-        if uri in expected:
-            raise InvalidRequestError(
-                f"The input objects {expected[uri]} and {item.uri} have the same name, so the job wrote the output of "
-                f"both to {uri}, and one of them is lost. Give each input object its own name, and run the job again."
-            )
-        expected[uri] = item.uri
-        if uri in found:
-            objects.append(found[uri])
-        elif item.size:
-            raise MissingOutputError(
-                uri=uri,
-                reason=f"The job's input object {item.uri} should have led to it. If it was moved or deleted, bring it "
-                "back or run the job again; if that input came after the job, take it away.",
-            )
-    return objects
 
 
 def objects_at(client: Callable[[], Any], uri: str) -> list[OutputObject]:
@@ -145,25 +129,40 @@ def file_path(uri: str) -> Path:
     return Path(url2pathname(urlsplit(uri.replace("#", "%23").replace("?", "%3F")).path))
 
 
-def list_objects(client: Any, place: S3Uri) -> Iterator[OutputObject]:
+def list_objects(client: Any, place: S3Uri, *, deep: bool = True) -> Iterator[OutputObject]:
     """
     Give the objects whose keys begin with that of a URI, page by page.
 
     :param client: An S3 client.
     :param place: The URI.
+    :param deep: Whether to give those in folders further down, too.
     :raises MissingOutputError: if there is no such bucket.
-    :raises ServiceError: if S3 refuses to tell.
+    :raises ServiceError: if S3 refuses to tell, or leaves the list unfinished.
     """
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket=place.bucket, Prefix=place.key)
+    asked = {"Bucket": place.bucket, "Prefix": place.key, **({} if deep else {"Delimiter": "/"})}
     try:
-        for page in pages:
+        for page in client.get_paginator("list_objects_v2").paginate(**asked):
             for item in page.get("Contents", ()):
-                yield OutputObject(f"s3://{place.bucket}/{item['Key']}", item["Size"], item["ETag"])
-    except ClientError as error:
+                if item["Key"].startswith(place.key):
+                    yield OutputObject(
+                        f"s3://{place.bucket}/{item['Key']}", item["Size"], item.get("ETag"), item.get("LastModified")
+                    )
+            if page.get("IsTruncated") and not page.get("NextContinuationToken"):
+                # boto3 takes this for the end, and whatever is missing would be missing in silence.
+                raise ServiceError(
+                    operation=f"ListObjectsV2 on {place}",
+                    code="UnfinishedList",
+                    reason="expected a list, got a page of one without the token for its next.",
+                )
+    except (ClientError, BotoCoreError) as error:
+        if is_transient(error):
+            raise
         raise _s3_error("ListObjectsV2", place, error) from error
 
 
-def read_objects(client: Callable[[], Any], objects: Iterable[OutputObject]) -> Iterator[tuple[str, Iterator[bytes]]]:
+def read_objects(
+    client: Callable[[], Any], objects: Iterable[OutputObject], reading: Reading | None = None
+) -> Iterator[tuple[str, Iterator[bytes]]]:
     """
     Read objects one after the other: each one's URI, and its bytes in blocks.
 
@@ -171,14 +170,16 @@ def read_objects(client: Callable[[], Any], objects: Iterable[OutputObject]) -> 
 
     :param client: Gives an S3 client, where one is needed.
     :param objects: The objects.
+    :param reading: What ends it from another thread.
     """
     objects = list(objects)
     if any(item.uri.startswith("s3:") for item in objects):
-        parts = _fetched(client(), objects)
+        parts = _fetched(client(), objects, reading or Reading())
     else:
         parts = ((item.uri, block) for item in objects for block in _file_blocks(item))
-    for uri, group in groupby(parts, key=lambda part: part[0]):
-        yield uri, (block for _, block in group)
+    with closing(parts):
+        for uri, group in groupby(parts, key=lambda part: part[0]):
+            yield uri, (block for _, block in group)
 
 
 def _file_blocks(item: OutputObject) -> Iterator[bytes]:
@@ -187,70 +188,144 @@ def _file_blocks(item: OutputObject) -> Iterator[bytes]:
             yield block
 
 
-def _fetched(client: Any, objects: Iterable[OutputObject]) -> Iterator[tuple[str, bytes]]:
+def _fetched(
+    client: Any, objects: Iterable[OutputObject], reading: Reading
+) -> Generator[tuple[str, bytes], None, None]:
     asked = ((item, start) for item in objects for start in range(0, item.size, PART))
     coming: deque[tuple[str, Future[bytes]]] = deque()
-    with ThreadPoolExecutor(PARTS_AT_ONCE, thread_name_prefix="personalize-s3") as pool:
-        try:
-            while True:
-                while len(coming) <= PARTS_AT_ONCE and (part := next(asked, None)) is not None:
-                    item, start = part
-                    coming.append((item.uri, pool.submit(fetch, client, item, start, min(item.size, start + PART))))
-                if not coming:
-                    return
-                uri, future = coming.popleft()
-                data = future.result()
-                del future
-                for begin in range(0, len(data), BLOCK):
-                    yield uri, data[begin : begin + BLOCK]
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    end_with_reading(client)
+    with reading:
+        while True:
+            while len(coming) < PARTS_AT_ONCE and (part := next(asked, None)) is not None:
+                item, start = part
+                coming.append((item.uri, reading.submit(fetch, client, item, start, min(item.size, start + PART))))
+            if not coming:
+                return
+            uri, future = coming.popleft()
+            data = future.result()
+            del future
+            for begin in range(0, len(data), BLOCK):
+                yield uri, data[begin : begin + BLOCK]
 
 
-def fetch(client: Any, item: OutputObject, start: int, end: int) -> bytes:
+def fetch(client: Any, item: OutputObject, start: int, end: int, *, tries: int = FETCH_TRIES) -> bytes:
     """
     Fetch a range of an S3 object. A connection that drops is resumed where it dropped.
+
+    What comes is taken only if it is what was asked for: stores and proxies are known that answer a range with the
+    whole object, with another range, or with nothing.
 
     :param client: An S3 client.
     :param item: The object.
     :param start: The range's first byte.
     :param end: The byte after its last.
+    :param tries: How many answers in a row may bring nothing.
+    :raises MissingOutputError: if the object is gone, or is another one by now.
+    :raises ServiceError: if S3 refuses to give it, or what comes is not what was asked for.
     """
     place = parse_s3_uri(item.uri, max_length=None)
     data = bytearray()
-    tries = 0
-    while start + len(data) < end:
-        had = len(data)
+    most = failed = 0
+    while len(data) < end - start:
         try:
-            answer = client.get_object(
-                Bucket=place.bucket,
-                Key=place.key,
-                Range=f"bytes={start + had}-{end - 1}",
-                IfMatch=str(item.etag),
-            )
-            for block in answer["Body"].iter_chunks(BLOCK):
-                data += block
-        except (ClientError, BotoCoreError, HTTPError, OSError) as error:
-            if not (
-                is_transient(error) or isinstance(error, (HTTPClientError, IncompleteReadError, HTTPError, OSError))
-            ):
+            _take_answer(client, item, start, end, data)
+        except (ClientError, BotoCoreError, *_DROPPED) as error:
+            if not (is_transient(error) or isinstance(error, _DROPPED)):
                 raise _s3_error("GetObject", place, error) from error
-            tries = 1 if len(data) > had else tries + 1
-            if tries >= FETCH_TRIES:
+            if len(data) > most:
+                most, failed = len(data), 0
+            failed += 1
+            if failed >= tries:
+                if isinstance(error, _WrongAnswerError):
+                    raise _s3_error("GetObject", place, error) from error
                 raise
-            time.sleep(growing_pause(tries, first=0.5, longest=30))
+            current_reading().pause(growing_pause(failed, first=0.5, longest=30))
     return bytes(data)
+
+
+def _take_answer(client: Any, item: OutputObject, start: int, end: int, data: bytearray) -> None:
+    """
+    Ask for what is missing of a range, and add what comes.
+
+    :param data: What there is of it.
+    :raises _WrongAnswerError: if something else comes; nothing of it is added.
+    """
+    place = parse_s3_uri(item.uri, max_length=None)
+    first = start + len(data)
+    condition = {"IfMatch": item.etag} if item.etag else {}
+    answer = client.get_object(Bucket=place.bucket, Key=place.key, Range=f"bytes={first}-{end - 1}", **condition)
+    with current_reading().body(answer["Body"]) as body:
+        begin, after = _answered_range(answer, item)
+        whole = begin == start and after == item.size
+        if whole:
+            # Some stores and proxies ignore Range. What is wanted of the object's beginning is taken from its whole.
+            data.clear()
+        elif begin != first or after > end:
+            raise _WrongAnswerError(f"expected bytes {first:,} to {end - 1:,}, got {begin:,} to {after - 1:,}")
+        had, wanted = len(data), min(after, end) - begin
+        for block in body.iter_chunks(BLOCK):
+            data += block
+            if len(data) - had >= wanted and after > end:
+                del data[had + wanted :]
+                return
+            if len(data) - had > wanted:
+                del data[had:]
+                raise _WrongAnswerError(f"expected {wanted:,} bytes, as its headers say, got more")
+        got = len(data) - had
+        if not got or (answer.get("ContentLength") is None and got < wanted):
+            del data[had:]
+            raise _WrongAnswerError(f"expected {wanted:,} bytes, as its headers say, got {got:,}")
+
+
+def _answered_range(answer: dict[str, Any], item: OutputObject) -> tuple[int, int]:
+    """
+    Tell from the headers which bytes an answer holds: the first, and the one after the last.
+
+    :raises MissingOutputError: if they are another object's, by now.
+    :raises _WrongAnswerError: if nobody can tell.
+    """
+    status = answer["ResponseMetadata"]["HTTPStatusCode"]
+    told = answer.get("ContentRange")
+    etag = answer.get("ETag")
+    if etag and item.etag and _opaque(etag) != _opaque(item.etag):
+        raise _replaced(item.uri)
+    if status == 200:
+        begin, after = 0, item.size
+    elif status == 206 and (match := _CONTENT_RANGE.fullmatch((told or "").strip())):
+        begin, after = int(match[1]), int(match[2]) + 1
+        if match[3] != "*" and int(match[3]) != item.size:
+            raise _replaced(item.uri)
+    else:
+        raise _WrongAnswerError(f"expected a range, got status {status} and Content-Range {told!r}")
+    length = answer.get("ContentLength")
+    if after <= begin or length not in (None, after - begin):
+        raise _WrongAnswerError(
+            f"expected {after - begin:,} bytes with status {status} and Content-Range {told!r}, got {length:,}"
+        )
+    return begin, after
+
+
+def _opaque(etag: str) -> str:
+    """Give an ETag without what some stores add to it in one answer and not in another."""
+    return etag.removeprefix("W/").strip('"')
+
+
+def _replaced(uri: str) -> MissingOutputError:
+    return MissingOutputError(uri=uri, reason="It was deleted or replaced while the load was reading. Load again.")
 
 
 def _s3_error(operation: str, place: S3Uri, error: Exception) -> PersonalizeError:
     code = error_code(error)
     if code == "NoSuchBucket":
         return MissingOutputError(uri=str(place), reason="There is no such bucket.")
-    if code in {"NoSuchKey", "PreconditionFailed", "404", "412"}:
-        return MissingOutputError(
-            uri=str(place), reason="It was deleted or replaced while the load was reading. Load again."
-        )
+    if code in {"NoSuchKey", "PreconditionFailed", "InvalidRange", "404", "412", "416"}:
+        return _replaced(str(place))
     remedy = ""
+    if isinstance(error, _WrongAnswerError):
+        remedy = (
+            "What answers is no S3, or stands between this task and S3 and changes its answers: check the endpoint_url "
+            "of aws_conn_id, and the proxies on the way."
+        )
     if code in {"AccessDenied", "403"}:
         remedy = (
             f"Allow s3:ListBucket on the bucket {place.bucket} and s3:GetObject on its objects to the identity of "

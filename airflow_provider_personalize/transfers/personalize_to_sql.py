@@ -40,9 +40,11 @@ from airflow_provider_personalize.openlineage import Amount, Loaded, load_lineag
 from airflow_provider_personalize.resources import BATCH_SEGMENT_JOB, JobState, read_status
 from airflow_provider_personalize.sinks import open_sink
 from airflow_provider_personalize.sinks.load import WRITE_MODES, Load
-from airflow_provider_personalize.transfers.output_objects import OutputObject, objects_at, objects_of_job, read_objects
+from airflow_provider_personalize.transfers.job_objects import objects_of_job
+from airflow_provider_personalize.transfers.output_objects import OutputObject, objects_at, read_objects
 from airflow_provider_personalize.transfers.progress import LoadResult, Progress, Rejects, summary
 from airflow_provider_personalize.transfers.query import database_hook
+from airflow_provider_personalize.transfers.reading import Reading
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -170,10 +172,10 @@ class PersonalizeToSqlOperator(ReadArguments, AwsBaseOperator[PersonalizeHook]):
         kind, objects = self._output(context)
         size = sum(item.size for item in objects)
         self.log.info("Loading %s object(s), %.1f MB, into %s.", len(objects), size / 1e6, self.table)
-        with Rejects(keep=bool(self.rejects_table)) as rejects:
+        with Rejects(keep=bool(self.rejects_table)) as rejects, Reading() as reading:
             reader = OutputReader(kind, on_reject=rejects.add)
             progress = Progress(self.log, reader, len(objects), size)
-            batches = self._batches(reader, objects, progress)
+            batches = self._batches(reader, objects, progress, reading)
             # The first good line tells the kind, and so the columns. What comes before it has no rows.
             first = [next((batch for batch in batches if reader.kind), Batch())]
             load = self._load(reader.kind or USER_RECOMMENDATIONS, objects)
@@ -228,8 +230,10 @@ class PersonalizeToSqlOperator(ReadArguments, AwsBaseOperator[PersonalizeHook]):
         rows = USER_SEGMENTS if job_kind is BATCH_SEGMENT_JOB else None
         return rows, objects_of_job(self._s3_client(), description)
 
-    def _batches(self, reader: OutputReader, objects: list[OutputObject], progress: Progress) -> Iterator[Batch]:
-        for uri, blocks in read_objects(self._s3_client, objects):
+    def _batches(
+        self, reader: OutputReader, objects: list[OutputObject], progress: Progress, reading: Reading
+    ) -> Iterator[Batch]:
+        for uri, blocks in read_objects(self._s3_client, objects, reading):
             yield from reader.read(uri, progress.count(blocks))
 
     def _load(self, kind: RowKind, objects: list[OutputObject]) -> Load:
