@@ -23,7 +23,8 @@ class DuckDbSink(Sink):
     refuse all modes but ``append``.
     """
 
-    types: ClassVar[Mapping[str, str]] = {**Sink.types, "double": "double"}
+    types: ClassVar[Mapping[str, str]] = {**Sink.types, "double": "double", "timestamptz": "timestamptz"}
+    singles: ClassVar[frozenset[str]] = frozenset({"float"})
 
     def open_cursor(self) -> Any:
         """Use the connection itself: what DuckDB calls a cursor is another connection."""
@@ -51,6 +52,15 @@ class DuckDbSink(Sink):
         )
         return {name: TableColumn(kind, optional) for name, kind, optional in self.cursor.fetchall()} or None
 
+    def has_schema(self, name: str) -> bool:
+        """Ask the catalogue."""
+        self.execute(
+            "SELECT 1 FROM duckdb_schemas() "
+            f"WHERE database_name = current_database() AND lower(schema_name) = lower({VALUE})",
+            [name],
+        )
+        return self.cursor.fetchone() is not None
+
     def write(self, batches: Iterator[Batch]) -> None:
         """Insert each batch column by column; to merge, aside first."""
         if self.load.write_mode == "merge":
@@ -60,7 +70,8 @@ class DuckDbSink(Sink):
         else:
             self.delete_old()
             names = [column.name for column in self.load.columns]
-            self._insert_batches(self.target, names, self.load.columns, batches, self.load.extra)
+            extra = dict(zip(self.load.extra, self.tail, strict=True))
+            self._insert_batches(self.target, names, self.load.columns, batches, extra)
 
     def _insert_batches(
         self,

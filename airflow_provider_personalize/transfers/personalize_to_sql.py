@@ -39,7 +39,7 @@ from airflow_provider_personalize.naming import digest, job_kind_of, parse_s3_ur
 from airflow_provider_personalize.openlineage import Amount, Loaded, load_lineage
 from airflow_provider_personalize.resources import BATCH_SEGMENT_JOB, JobState, read_status
 from airflow_provider_personalize.sinks import open_sink
-from airflow_provider_personalize.sinks.load import WRITE_MODES, Load
+from airflow_provider_personalize.sinks.load import WRITE_MODES, Load, check_extra
 from airflow_provider_personalize.transfers.job_objects import objects_of_job
 from airflow_provider_personalize.transfers.output_objects import OutputObject, objects_at, read_objects
 from airflow_provider_personalize.transfers.progress import LoadResult, Progress, Rejects, summary
@@ -244,6 +244,7 @@ class PersonalizeToSqlOperator(ReadArguments, AwsBaseOperator[PersonalizeHook]):
             if names[column.name] is not None
         )
         extra = dict(self.extra_columns or {})
+        check_extra(extra)
         all_names = [*(column.name for column in columns), *extra]
         if len(set(all_names)) < len(all_names) or not columns:
             raise InvalidRequestError(
