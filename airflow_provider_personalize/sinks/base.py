@@ -226,6 +226,8 @@ class Sink:
         """Make sure that ids go into columns of text (as a number, ``007`` would be ``7``), and no number is a flag."""
         for column in self.load.columns:
             kind = self.existing[self.fold(column.name)].type
+            if column.role == "filter_values":
+                continue  # JSON, which a column of JSON holds as well as one of text.
             if column.type == "text" and kind and not ColumnType(kind).is_text:
                 raise self.mismatch(
                     f"its column {column.name} is of type {kind}, which would change ids such as '007'. Make it text."

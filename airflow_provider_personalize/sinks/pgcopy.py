@@ -31,7 +31,7 @@ TEXTS = frozenset({"text", "varchar"})
 #: The greatest rank of a type that ranks, of some millions, can outgrow.
 _RANK_MAX = {"int2": 2**15 - 1}
 
-_ORDER = ("entity", "theme", "rank", "score", "relevance", "item")
+_ORDER = ("entity", "theme", "filter_values", "rank", "score", "relevance", "item")
 
 
 def copy_order(columns: Iterable[Column]) -> list[Column]:
@@ -68,6 +68,7 @@ class RowEncoder:
         self._names = {column.role: column.name for column in columns}
         self._lengths = dict(lengths or {})
         self._rank_max = _RANK_MAX.get(dict(zip(self._names, types, strict=True)).get("rank", ""))
+        self._line_roles = [column.role for column in columns if column.role in {"entity", "theme", "filter_values"}]
         self._roles = {column.role: kind for column, kind in zip(columns, types, strict=True)}
         self._head = struct.pack(">h", len(columns) + len(constants)) + b"".join(map(field, constants))
         self._encode: Callable[[Batch], bytes | memoryview] = self._one_by_one
@@ -98,7 +99,7 @@ class RowEncoder:
         if self._rank_max and (rank := max(map(add, batch.first_ranks, batch.counts)) - 1) > self._rank_max:
             raise self._unfit("rank", f"the rank {rank} is beyond its {self._rank_max}")
         for role, length in self._lengths.items():
-            texts = {"entity": batch.entities, "theme": batch.themes, "item": batch.items}[role]
+            texts = batch.items if role == "item" else batch.line_texts(role)
             if isinstance(texts, PackedTexts) and texts.sizes.max() <= length:
                 continue
             for text in texts:
@@ -111,10 +112,9 @@ class RowEncoder:
     def _prefixes(self, batch: Batch) -> list[bytes]:
         """Give what begins each row of each line: what all rows share, and what those of the line share."""
         lines = [self._head] * len(batch.counts)
-        for role, texts in (("entity", batch.entities), ("theme", batch.themes)):
-            if role in self._roles:
-                fields = (field(None if text is None else text.encode()) for text in texts)
-                lines = [line + text for line, text in zip(lines, fields, strict=True)]
+        for role in self._line_roles:
+            fields = (field(None if text is None else text.encode()) for text in batch.line_texts(role))
+            lines = [line + text for line, text in zip(lines, fields, strict=True)]
         return lines
 
     def _one_by_one(self, batch: Batch) -> bytes:
@@ -150,10 +150,8 @@ class RowEncoder:
         counts = np.array(batch.counts)
         # What the rows of a line share is written once for each line, then copied to each row.
         shared = _Layout(np, len(counts), self._head)
-        if "entity" in self._roles:
-            shared.text(batch.entities)
-        if "theme" in self._roles:
-            shared.text(batch.themes)
+        for role in self._line_roles:
+            shared.text(batch.line_texts(role))
         prefix, starts, sizes = shared.build()
 
         rows = _Layout(np, len(batch.items))

@@ -88,6 +88,8 @@ class PersonalizeToSqlOperator(ReadArguments, AwsBaseOperator[PersonalizeHook]):
         segment) that the job covers, other entities untouched; ``append``: what it held, and these, once.
     :param extra_columns: The same value in every row: ``{"run_date": "{{ ds }}"}``.
     :param column_names: Other names for columns: ``{"user_id": "customer"}``; None leaves a column out.
+    :param filter_values_column: A column of text to tell apart the rows of an entity that stands in several lines: the
+        line's ``filterValues`` as JSON with sorted keys, NULL where it has none. ``merge`` still goes by the entity.
     :param create_table: Whether to create the table where it is missing.
     :param rejects_table: A table, of the same schema, to keep the lines set apart in; also when the load fails.
     :param max_reject_rate: The share of the lines, 0.0 to 1.0, that may be set apart; with more, the load fails.
@@ -102,6 +104,7 @@ class PersonalizeToSqlOperator(ReadArguments, AwsBaseOperator[PersonalizeHook]):
     template_fields: Sequence[str] = aws_template_fields(
         "column_names",
         "extra_columns",
+        "filter_values_column",
         "hook_params",
         "job_arn",
         "output_uri",
@@ -125,6 +128,7 @@ class PersonalizeToSqlOperator(ReadArguments, AwsBaseOperator[PersonalizeHook]):
         "write_mode": required(one_of(WRITE_MODES)),
         "extra_columns": mapping,
         "column_names": read_column_names,
+        "filter_values_column": text,
         "create_table": flag,
         "rejects_table": text,
         "max_reject_rate": share,
@@ -142,6 +146,7 @@ class PersonalizeToSqlOperator(ReadArguments, AwsBaseOperator[PersonalizeHook]):
         write_mode: str = "replace",
         extra_columns: Mapping[str, Any] | None = None,
         column_names: Mapping[str, str | None] | None = None,
+        filter_values_column: str | None = None,
         create_table: bool = True,
         rejects_table: str | None = None,
         max_reject_rate: float = 0.0,
@@ -157,6 +162,7 @@ class PersonalizeToSqlOperator(ReadArguments, AwsBaseOperator[PersonalizeHook]):
         self.write_mode = write_mode
         self.extra_columns = extra_columns
         self.column_names = column_names
+        self.filter_values_column = filter_values_column
         self.create_table = create_table
         self.rejects_table = rejects_table
         self.max_reject_rate = max_reject_rate
@@ -243,12 +249,15 @@ class PersonalizeToSqlOperator(ReadArguments, AwsBaseOperator[PersonalizeHook]):
             for column in kind.columns
             if names[column.name] is not None
         )
+        if self.filter_values_column:
+            columns += (Column(self.filter_values_column, "text", "filter_values"),)
         extra = dict(self.extra_columns or {})
         check_extra(extra)
         all_names = [*(column.name for column in columns), *extra]
         if len(set(all_names)) < len(all_names) or not columns:
             raise InvalidRequestError(
-                f"Expected one or more columns, each name once, from column_names and extra_columns, got {all_names}."
+                f"Expected one or more columns, each name once, from column_names, extra_columns and "
+                f"filter_values_column, got {all_names}."
             )
         if self.write_mode == "merge" and not any(column.role == "entity" for column in columns):
             raise InvalidRequestError(
