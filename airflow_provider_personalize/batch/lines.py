@@ -198,7 +198,7 @@ def read_head(line: Any) -> Head:
 def _input(line: dict[str, Any]) -> dict[str, Any]:
     if "input" not in line and isinstance(line.get("itemAttributes"), str):
         # Documented for segments by attributes: no wrapper.
-        return {"itemAttributes": line["itemAttributes"]}
+        return {key: line.get(key) for key in ("itemAttributes", "filterValues")}
     source = line.get("input")
     if not isinstance(source, dict):
         raise BadLineError(f"expected an object at input, got {_at(line, 'input')}")

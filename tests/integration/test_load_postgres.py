@@ -374,3 +374,15 @@ def test_bytes_of_segments_come_through(target, output):
     segment = {"itemAttributes": expression, "output": {"recommendedUsers": ["é", "b\x01"]}}
     load(target, output.write(json.dumps(segment)))
     assert target.read() == [(expression, 1, "é"), (expression, 2, "b\x01")]
+
+
+@pytest.mark.parametrize("kind", ["jsonb", "json", "varchar(40)"])
+@pytest.mark.parametrize("write_mode", ["replace", "merge"])
+def test_filter_values_go_into_a_column_of_json_too(target, output, kind, write_mode):
+    target.execute(f"CREATE TABLE recs ({COLUMNS}, filters {kind})")
+    written = json.loads(line("u", "a"))
+    written["input"]["filterValues"] = {"LONGER": '"é"', "B": '"x"'}
+    uri = output.write(json.dumps(written), line("v", "b"))
+    load(target, uri, filter_values_column="filters", write_mode=write_mode)
+    found = target.execute("SELECT user_id, filters::jsonb ->> 'LONGER', filters::jsonb ->> 'B' FROM recs ORDER BY 1")
+    assert found == [("u", '"é"', '"x"'), ("v", None, None)]
