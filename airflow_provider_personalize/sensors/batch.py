@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 from airflow.providers.amazon.aws.sensors.base_aws import AwsBaseSensor
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 
+from airflow_provider_personalize.arguments import ReadArguments, Reader, flag, form, required
 from airflow_provider_personalize.compat import AirflowFailException, AirflowSensorTimeout, Context
 from airflow_provider_personalize.exceptions import JobFailedError, JobTimeoutError
 from airflow_provider_personalize.hooks.errors import AWS_ERRORS, describe_error
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.links.personalize import persist_job_links
 from airflow_provider_personalize.mixins import JobWaiterMixin
-from airflow_provider_personalize.naming import parse_arn
+from airflow_provider_personalize.naming import job_kind_of
 from airflow_provider_personalize.resources import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB, JobState, JobStatus
 from airflow_provider_personalize.triggers.personalize import job_arn_from_event
 from airflow_provider_personalize.waiting import STILL_RUNNING, JobWatch
 
 
-class PersonalizeJobSensor(JobWaiterMixin, AwsBaseSensor[PersonalizeHook], abstract=True):
+class PersonalizeJobSensor(ReadArguments, JobWaiterMixin, AwsBaseSensor[PersonalizeHook], abstract=True):
     """
     Wait until a batch job is ACTIVE.
 
@@ -35,12 +36,22 @@ class PersonalizeJobSensor(JobWaiterMixin, AwsBaseSensor[PersonalizeHook], abstr
     """
 
     template_fields: Sequence[str] = aws_template_fields("job_arn")
+    argument_readers: ClassVar[Mapping[str, Reader]] = {"job_arn": required(form(job_kind_of)), "deferrable": flag}
 
     def __init__(self, *, job_arn: str, deferrable: bool | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.job_arn = job_arn
         self.deferrable = self._deferrable_or_default(deferrable)
         self._watch: JobWatch | None = None
+        self.check_literals()
+
+    def conflicts(self, known: Mapping[str, Any]) -> Iterator[str]:
+        """Say that the job is not of this sensor's kind."""
+        if "job_arn" in known and (kind := job_kind_of(known["job_arn"])) is not self.job_kind:
+            yield (
+                f"job_arn: expected the ARN of a {self.job_kind.arn_type}, got one of a {kind.arn_type}, which has a "
+                f"sensor of its own. {known['job_arn']}"
+            )
 
     def execute(self, context: Context) -> Any:
         """
@@ -49,7 +60,7 @@ class PersonalizeJobSensor(JobWaiterMixin, AwsBaseSensor[PersonalizeHook], abstr
         :raises AirflowFailException: if the job has failed.
         :raises AirflowSensorTimeout: at the deadline. The job runs on.
         """
-        parse_arn(self.job_arn, resource_type=self.job_kind.arn_type, parameter="job_arn")
+        self.read_arguments()
         deadline = self._deadline(context, self.timeout)
         self._watch = JobWatch(self.job_arn, deadline, self.log)
         if self.deferrable:
