@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from airflow_provider_personalize.arguments import is_settled, mapping, shown
 from airflow_provider_personalize.exceptions import InvalidRequestError
 
 #: The figures that can be checked, and what is given for each to be known.
@@ -72,54 +72,43 @@ def in_words(figure: str, value: float) -> str:
 Checks = Mapping[str, Mapping[str, float]]
 
 
-def read_checks(parameter: str, checks: Any, given: Iterable[str]) -> Checks:
+def read_checks(parameter: str, value: Any) -> Checks:
     """
-    Return the checks with their numbers read, and refuse what cannot be checked.
-
-    A template that is not rendered yet, a name or a number, is left out.
+    Read checks: ``{figure: {condition: number}}``, or the text of that. What is still a template is passed over.
 
     :param parameter: What the checks are called.
-    :param checks: ``{figure: {condition: number}}``, or that as JSON, as a template of the whole renders it.
-    :param given: Which of the parameters that figures need are given.
-    :raises InvalidRequestError: if one cannot be checked.
+    :param value: The checks.
+    :raises InvalidRequestError: if they cannot be made.
     """
-    if isinstance(checks, str) and checks.strip() and not is_template(checks):
-        try:
-            checks = json.loads(checks)
-        except ValueError:
-            raise _unlike_checks(parameter, checks) from None
-    if not checks or is_template(checks):
-        return {}
-    if not isinstance(checks, Mapping):
-        raise _unlike_checks(parameter, checks)
     read: dict[str, dict[str, float]] = {}
-    for figure, conditions in checks.items():
-        if is_template(figure) or is_template(conditions):
+    for figure, conditions in (mapping(parameter, value) or {}).items():
+        if not is_settled(figure) or not is_settled(conditions):
             continue
         if figure not in FIGURES:
             raise InvalidRequestError(f"{parameter}: expected figures among {', '.join(FIGURES)}, got {figure!r}.")
-        if (needed := FIGURES[figure]) and needed not in given:
-            raise InvalidRequestError(f"{parameter}: {figure} is known only with {needed}: give it, too.")
-        if not isinstance(conditions, Mapping) or not conditions or not _are_conditions(conditions):
+        if not isinstance(conditions, Mapping) or not conditions or not set(conditions) <= set(_CONDITIONS):
             raise InvalidRequestError(
                 f"{parameter}: expected conditions for {figure} such as {{'geq_to': 0.9}}, of "
-                f"{', '.join(_CONDITIONS)}, got {conditions!r}."
+                f"{', '.join(_CONDITIONS)}, got {shown(conditions)}."
             )
         read[figure] = {
-            name: _number(parameter, figure, name, number)
-            for name, number in conditions.items()
-            if not is_template(name) and not is_template(number)
+            name: _number(parameter, figure, name, number) for name, number in conditions.items() if is_settled(number)
         }
     return read
 
 
-def is_template(value: Any) -> bool:
-    """Tell whether a value is known only when the task runs: a Jinja template, or another task's XCom."""
-    return ("{{" in value or "{%" in value) if isinstance(value, str) else hasattr(value, "iter_references")
+def not_known(parameter: str, checks: Checks, known: Mapping[str, Any]) -> Iterator[str]:
+    """
+    Say which checks are on figures that cannot be known, since what they need is not given.
 
-
-def _are_conditions(names: Iterable[Any]) -> bool:
-    return all(is_template(name) or name in _CONDITIONS for name in names)
+    :param parameter: What the checks are called.
+    :param checks: The checks.
+    :param known: The arguments whose value is known.
+    """
+    for figure in checks:
+        needed = FIGURES[figure]
+        if needed and needed in known and known[needed] is None:
+            yield f"{parameter}: {figure} is known only with {needed}: give it, too."
 
 
 def _number(parameter: str, figure: str, condition: str, value: Any) -> float:
@@ -129,7 +118,7 @@ def _number(parameter: str, figure: str, condition: str, value: Any) -> float:
         number = math.nan
     if not math.isfinite(number):
         raise InvalidRequestError(
-            f"{parameter}: expected numbers to compare {figure} with, got {{{condition!r}: {value!r}}}."
+            f"{parameter}: expected numbers to compare {figure} with, got {{{condition!r}: {shown(value)}}}."
         )
     if figure in SHARES and not 0 <= number <= 1:
         raise InvalidRequestError(
@@ -137,13 +126,6 @@ def _number(parameter: str, figure: str, condition: str, value: Any) -> float:
             f"{{{condition!r}: {value!r}}}. 95 % is 0.95."
         )
     return number
-
-
-def _unlike_checks(parameter: str, value: Any) -> InvalidRequestError:
-    return InvalidRequestError(
-        f"{parameter}: expected a dict of figures and conditions, such as {{'entity_coverage': {{'geq_to': 0.95}}}}, "
-        f"got {value!r}."
-    )
 
 
 def outcomes(

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Any
 
 from airflow_provider_personalize.batch.input_rows import folded
@@ -315,3 +316,14 @@ def _find(columns: Iterable[str], names: Iterable[str]) -> str | None:
 
 def _pairs(rows: Iterable[Sequence[Any]]) -> list[tuple[str, int]]:
     return [(str(item), int(entities)) for item, entities in rows]
+
+
+def is_date(value: Any) -> bool:
+    """Tell whether a value says when: others have no before."""
+    if isinstance(value, date):
+        return True
+    try:
+        datetime.fromisoformat(str(value))
+    except ValueError:
+        return False
+    return True

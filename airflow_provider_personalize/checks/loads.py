@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_provider_personalize.arguments import mapping_or_list, shown
 from airflow_provider_personalize.exceptions import InvalidRequestError
 
 
@@ -25,38 +25,34 @@ class Loads:
     sources: tuple[str, ...] = ()
 
 
-def read_loads(loaded: Any) -> Loads:
+def read_loaded(parameter: str, value: Any) -> list[Mapping[str, Any]] | None:
     """
-    Add up what loaders returned.
+    Read what one loader has returned, or a list of that, as the output of a mapped loader is; None where there is none.
 
-    :param loaded: What one has returned, or a list of that, as the output of a mapped loader is; or either as JSON, as
-        a template renders it. None in a list stands for a loader that was skipped.
-    :raises InvalidRequestError: if it is anything else.
+    :param parameter: What it is called.
+    :param value: That, or its text. None in a list stands for a loader that was skipped.
+    :raises InvalidRequestError: if no loader returned that.
     """
-    if isinstance(loaded, str) and loaded.strip():
-        try:
-            loaded = json.loads(loaded)
-        except ValueError:
-            raise _unlike_loads(loaded) from None
-    if not loaded:
-        return Loads()
-    if not isinstance(loaded, Mapping) and (isinstance(loaded, (str, bytes)) or not isinstance(loaded, Iterable)):
-        raise _unlike_loads(loaded)
-    each = [loaded] if isinstance(loaded, Mapping) else [one for one in loaded if one is not None]
+    found = mapping_or_list(parameter, value)
+    if found is None:
+        return None
+    each = [one for one in ([found] if isinstance(found, Mapping) else found) if one is not None]
     for one in each:
         counts = [one.get("lines"), one.get("rejects")] if isinstance(one, Mapping) else [None]
         if not all(isinstance(count, int) and count >= 0 for count in counts):
-            raise _unlike_loads(one)
-    sources = [one.get("job_arn") for one in each]
+            raise InvalidRequestError(
+                f"{parameter}: expected what the loader has returned, a dict with lines and rejects, or a list of "
+                f"those, got {shown(one)}. Give it load.output."
+            )
+    return each
+
+
+def add_up(loads: Iterable[Mapping[str, Any]]) -> Loads:
+    """Add up what loaders have returned."""
+    loads = list(loads)
+    sources = [one.get("job_arn") for one in loads]
     return Loads(
-        lines=sum(one["lines"] for one in each),
-        rejects=sum(one["rejects"] for one in each),
+        lines=sum(one["lines"] for one in loads),
+        rejects=sum(one["rejects"] for one in loads),
         sources=tuple(map(str, sources)) if all(sources) else (),
-    )
-
-
-def _unlike_loads(value: Any) -> InvalidRequestError:
-    return InvalidRequestError(
-        "loaded: expected what the loader has returned, a dict with lines and rejects, or a list of those, got "
-        f"{value!r}. Give it load.output."
     )

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from datetime import date, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 
-from airflow_provider_personalize.checks.conditions import Checks, Outcome, is_template, outcomes, read_checks
-from airflow_provider_personalize.checks.figures import OutputTable, Overlap, Slice
-from airflow_provider_personalize.checks.loads import Loads, read_loads
+from airflow_provider_personalize.arguments import (
+    ReadArguments,
+    Reader,
+    is_settled,
+    mapping,
+    mapping_or_list,
+    required,
+    text,
+)
+from airflow_provider_personalize.checks.conditions import Outcome, not_known, outcomes, read_checks
+from airflow_provider_personalize.checks.details import what_is_missing
+from airflow_provider_personalize.checks.figures import OutputTable, Overlap, Slice, is_date
+from airflow_provider_personalize.checks.loads import Loads, add_up, read_loaded
 from airflow_provider_personalize.checks.queries import Query
 from airflow_provider_personalize.checks.report import check_report_uri, render_report
 from airflow_provider_personalize.compat import AirflowFailException, Context
@@ -34,7 +43,7 @@ _NOT_KNOWN = {
 }
 
 
-class PersonalizeOutputCheckOperator(AwsBaseOperator[PersonalizeHook]):
+class PersonalizeOutputCheckOperator(ReadArguments, AwsBaseOperator[PersonalizeHook]):
     """
     Look at what was loaded before it is used: compare it with the input, the catalog and the slice before.
 
@@ -113,6 +122,22 @@ class PersonalizeOutputCheckOperator(AwsBaseOperator[PersonalizeHook]):
         "warn_checks": "json",
     }
 
+    argument_readers: ClassVar[Mapping[str, Reader]] = {
+        "sql_conn_id": required(text),
+        "table": required(text),
+        "schema": text,
+        "extra_columns": mapping,
+        "previous_columns": mapping,
+        "column_names": mapping,
+        "input_sql": text,
+        "catalog_sql": text,
+        "parameters": mapping_or_list,
+        "loaded": read_loaded,
+        "rejects_table": text,
+        "checks": read_checks,
+        "warn_checks": read_checks,
+    }
+
     def __init__(
         self,
         *,
@@ -147,9 +172,15 @@ class PersonalizeOutputCheckOperator(AwsBaseOperator[PersonalizeHook]):
         self.checks = checks
         self.warn_checks = warn_checks
         self.report_uri = report_uri
-        self._read_checks()
-        if report_uri is not None and not is_template(report_uri):
+        self.check_literals()
+        # Not where the others are read: one that a template got wrong must not keep the verdict back.
+        if is_settled(report_uri) and report_uri is not None:
             check_report_uri(report_uri)
+
+    def conflicts(self, known: Mapping[str, Any]) -> Iterator[str]:
+        """Say which checks are on figures that are not known without what is not given."""
+        for parameter in {"checks", "warn_checks"} & known.keys():
+            yield from not_known(parameter, known[parameter], known)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """
@@ -157,8 +188,8 @@ class PersonalizeOutputCheckOperator(AwsBaseOperator[PersonalizeHook]):
 
         :raises AirflowFailException: if a figure does not keep to ``checks``.
         """
-        checks, warn_checks = self._read_checks()
-        loads = read_loads(self.loaded)
+        self.read_arguments()
+        loads = add_up(read_loaded("loaded", self.loaded) or ())
         load = Load(table=self.table, schema=self.schema, columns=(), source="", extra=dict(self.extra_columns or {}))
         sink = open_sink(database_hook(self.sql_conn_id), load)
         with closing(sink.connection):
@@ -170,9 +201,9 @@ class PersonalizeOutputCheckOperator(AwsBaseOperator[PersonalizeHook]):
             nothing = "" if now.rows else f"{self.table} has no rows" + (f" where {now.name}" if now.values else "")
             results = [
                 outcome
-                for expected, otherwise in ((checks, "failed"), (warn_checks, "warned"))
+                for expected, otherwise in ((self.checks, "failed"), (self.warn_checks, "warned"))
                 for outcome in outcomes(
-                    figures, expected, otherwise, missing=_NOT_KNOWN, nothing=nothing, first=before is None
+                    figures, expected or {}, otherwise, missing=_NOT_KNOWN, nothing=nothing, first=before is None
                 )
             ]
             self._tell(now, before, results)
@@ -189,10 +220,6 @@ class PersonalizeOutputCheckOperator(AwsBaseOperator[PersonalizeHook]):
             raise AirflowFailException(str(error)) from error
         return figures
 
-    def _read_checks(self) -> tuple[Checks, Checks]:
-        given = [name for name in ("input_sql", "catalog_sql", "loaded") if getattr(self, name) is not None]
-        return read_checks("checks", self.checks, given), read_checks("warn_checks", self.warn_checks, given)
-
     def _query(self, name: str) -> Query | None:
         sql = getattr(self, name)
         return Query(name, sql, self.parameters) if sql else None
@@ -201,7 +228,7 @@ class PersonalizeOutputCheckOperator(AwsBaseOperator[PersonalizeHook]):
         values = dict(self.previous_columns or {})
         if not values and len(self.extra_columns or {}) == 1:
             [(name, value)] = dict(self.extra_columns or {}).items()
-            if _is_date(value) and (found := table.value_before(name, value)) is not None:
+            if is_date(value) and (found := table.value_before(name, value)) is not None:
                 values = {name: found}
         before = table.slice(values) if values else None
         return before if before and before.rows else None
@@ -249,23 +276,19 @@ class PersonalizeOutputCheckOperator(AwsBaseOperator[PersonalizeHook]):
             level("%s: %s.", outcome.state.capitalize(), outcome)
 
     def _details(self, table: OutputTable, now: Slice, loads: Loads, results: Sequence[Outcome]) -> list[str]:
-        """Name what is missing where a figure is not as expected, in sentences."""
-        wrong = {outcome.figure for outcome in results if outcome.state in {"failed", "warned"}}
-        wanted, items = self._query("input_sql"), self._query("catalog_sql")
-        details = []
         try:
-            if "entity_coverage" in wrong and wanted and (ids := table.missing_entities(wanted, now.values)):
-                details.append(f"Without results, the first {len(ids)}: {', '.join(map(repr, ids))}.")
-            if "catalog_coverage" in wrong and items and (ids := table.missing_items(items, now.values)):
-                details.append(f"Recommended to nobody, the first {len(ids)}: {', '.join(map(repr, ids))}.")
-            if "reject_rate" in wrong and not self.rejects_table:
-                details.append("Name the loader's rejects_table here, too, to see the reasons of the rejects.")
-            elif "reject_rate" in wrong and loads.rejects:
-                reasons = table.reject_reasons(str(self.rejects_table), loads.sources)
-                told = "; ".join(f"{reason} ({count:,})" for reason, count in reasons)
-                details += [f"The commonest reasons of the rejects: {told}."] if told else []
+            details = what_is_missing(
+                table,
+                now,
+                {outcome.figure for outcome in results if outcome.state in {"failed", "warned"}},
+                input_query=self._query("input_sql"),
+                catalog_query=self._query("catalog_sql"),
+                loads=loads,
+                rejects_table=self.rejects_table,
+            )
         except Exception:
             self.log.exception("What is missing could not be looked up.")
+            return []
         for sentence in details:
             self.log.warning("%s", sentence)
         return details
@@ -320,14 +343,3 @@ class PersonalizeOutputCheckOperator(AwsBaseOperator[PersonalizeHook]):
 
 def _share(part: int, whole: int | None) -> float | None:
     return part / whole if whole else None
-
-
-def _is_date(value: Any) -> bool:
-    """Tell whether a value says when: others have no before."""
-    if isinstance(value, date):
-        return True
-    try:
-        datetime.fromisoformat(str(value))
-    except ValueError:
-        return False
-    return True

@@ -449,7 +449,9 @@ def test_the_counts_of_mapped_loads_are_added_up(target, two_nights, checks):
 @POSTGRES
 @pytest.mark.parametrize("loaded", ["s3://b/out/", 7, [7], {"lines": 1}, [{"lines": "many", "rejects": 0}], [[]]])
 def test_what_no_loader_returned_is_refused(target, two_nights, loaded):
-    with pytest.raises(InvalidRequestError, match="loaded: expected what the loader has returned"):
+    with pytest.raises(
+        InvalidRequestError, match=r"loaded: expected (what the loader has returned|a mapping or a list)"
+    ):
         check(target, loaded=loaded)
 
 
@@ -538,7 +540,7 @@ def test_the_commonest_reasons_of_the_rejects_are_named(target, output):
     # Other loads' rejects are not this one's.
     assert len(sentence.split("; ")) == 2
     [other] = failure(target, loaded=loaded, checks=expected).details
-    assert "Name the loader's rejects_table" in other
+    assert "Give the loader's rejects_table" in other
 
 
 @DATABASES
@@ -612,8 +614,8 @@ class TestWhatIsSaidWhenTheFileIsParsed:
             ({"checks": {"rows": {"geq_to": float("nan")}}}, "expected numbers to compare rows with, got .*nan"),
             ({"warn_checks": {"rows": {"leq_to": float("inf")}}}, "expected numbers to compare rows with"),
             ({"checks": {"overlap": {"leq_to": 95}}}, "overlap is a share: expected a number from 0 to 1"),
-            ({"checks": [("rows", 1)]}, "checks: expected a dict of figures"),
-            ({"checks": "rows > 1"}, "checks: expected a dict of figures"),
+            ({"checks": [("rows", 1)]}, "checks: expected a mapping"),
+            ({"checks": "rows > 1"}, "checks: expected a mapping"),
             ({"checks": {"entity_coverage": {"geq_to": 1}}}, "entity_coverage is known only with input_sql"),
             ({"report_uri": "gs://bucket/page.html"}, "report_uri: expected a path, file:///.*'gs://bucket"),
             ({"report_uri": "https://host/page.html"}, "report_uri: expected a path"),
@@ -631,7 +633,8 @@ class TestWhatIsSaidWhenTheFileIsParsed:
         "arguments",
         [
             {"checks": "{{ params.checks }}"},
-            {"checks": {"{{ params.figure }}": {"geq_to": 1}, "rows": {"{{ params.how }}": "{{ params.top_n }}"}}},
+            {"checks": {"{{ params.figure }}": {"geq_to": 1}, "rows": {"geq_to": "{{ params.top_n }}"}}},
+            {"checks": {"rows": {"{{ params.how }}": 1}}},
             {"checks": {"rows": "{{ params.conditions }}"}},
             {"checks": '{"rows": {"geq_to": 1}}'},
             {"checks": {"entity_coverage": {"geq_to": "0.9"}}, "input_sql": "{{ params.sql }}"},
