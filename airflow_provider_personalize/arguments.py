@@ -42,13 +42,10 @@ def is_settled(value: Any) -> bool:
     match value:
         case str():
             return not any(mark in value for mark in _TEMPLATE_MARKS)
-        case None | int() | float() | date() | timedelta() | UUID():
-            return True
-        case Mapping():
+        case Mapping() | list() | tuple():
             return all(map(is_settled, value))
-        case list() | tuple():
-            return all(map(is_settled, value))
-    return False
+    # What Airflow resolves says what it refers to.
+    return not hasattr(value, "iter_references")
 
 
 def shown(value: Any) -> str:

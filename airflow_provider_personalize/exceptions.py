@@ -264,14 +264,22 @@ class OutputCheckError(PersonalizeError):
     :param failed: What does not hold, in words.
     :param figures: All figures.
     :param report_uri: Where the report is, if one was written.
+    :param details: What is missing, in sentences: ids without results, reasons of rejects.
     """
 
     figures: dict[str, Any]
 
     def __init__(
-        self, *, table: str, failed: list[str], figures: dict[str, Any], report_uri: str | None = None
+        self,
+        *,
+        table: str,
+        failed: list[str],
+        figures: dict[str, Any],
+        report_uri: str | None = None,
+        details: list[str] | None = None,
     ) -> None:
-        found = "\n".join(f"  {sentence}" for sentence in failed)
+        details = details or []
+        found = "\n".join([*(f"  {sentence}" for sentence in failed), *details])
         where = f"The report {report_uri} shows more. " if report_uri else ""
         super().__init__(
             f"The output in {table} is not good enough:\n{found}\n{where}The rows are loaded. Mend the input, the "
@@ -280,4 +288,5 @@ class OutputCheckError(PersonalizeError):
             failed=failed,
             figures=figures,
             report_uri=report_uri,
+            details=details,
         )

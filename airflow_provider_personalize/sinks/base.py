@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
 from itertools import islice
@@ -412,8 +413,12 @@ class Sink:
             return
         table = self.qualified(self.load.rejects_table)
         self.execute(f"DELETE FROM {table} WHERE {self.quote('source')} = {VALUE}", [self.load.source])
-        rows = ((self.load.source, *reject) for reject in result.rejected())
-        self.insert(table, [self.quote(name) for name in _REJECT_COLUMNS], rows)
+        # One value for all rows of a load, in UTC. A table that an earlier version made has no such column.
+        loaded_at = self.bound(datetime.now(UTC).replace(tzinfo=None))
+        names = list(_REJECT_COLUMNS)
+        tail = (loaded_at,) if names[-1] in map(str.lower, self.columns_of(table)) else ()
+        rows = ((self.load.source, *reject, *tail) for reject in result.rejected())
+        self.insert(table, [self.quote(name) for name in names[: 6 + len(tail)]], rows)
 
     # Dialect
 
@@ -423,6 +428,17 @@ class Sink:
             self.cursor.execute(self.with_placeholders(sql), values)
         else:
             self.cursor.execute(sql)
+
+    def columns_of(self, table: str) -> list[str]:
+        """Give the names of a table's columns, as the database writes them; the table's name is quoted already."""
+        self.execute(f"SELECT * FROM {table} WHERE 1 = 0")
+        return self.result_columns()
+
+    def result_columns(self) -> list[str]:
+        """Give the names of the columns of the statement that was executed last, and end it."""
+        names = [str(column[0]) for column in self.cursor.description]
+        self.cursor.fetchall()
+        return names
 
     def with_placeholders(self, sql: str) -> str:
         """Write bound values as the driver wants them; a ``%`` in an identifier is no placeholder."""
@@ -505,6 +521,7 @@ _REJECT_COLUMNS = {
     "byte_offset": "bigint",
     "reason": "text",
     "text": "text",
+    "loaded_at": "timestamp",
 }
 #: What the temporary table is called that a merge writes to first. No quoting: it is this package's own.
 STAGE = "personalize_stage"

@@ -35,8 +35,7 @@ class DuckDbSink(Sink):
         self.connection.begin()
 
     def begin_reading(self) -> None:
-        """Begin a transaction, which is one snapshot."""
-        self.connection.begin()
+        """Go on in the transaction that read_only() has begun, which is one snapshot."""
 
     def fold(self, name: str) -> str:
         """Give the name in lower case: DuckDB's names differ by more than that."""
@@ -105,7 +104,7 @@ class DuckDbSink(Sink):
                 doubles = np.array(values, dtype=float)
                 arrays[f"c{number}"] = np.ma.masked_array(doubles, np.isnan(doubles))
             else:
-                arrays[f"c{number}"] = np.array(values, dtype=object if kind == "text" else None)
+                arrays[f"c{number}"] = np.array(values, dtype=object if kind in {"text", "timestamp"} else None)
         self.connection.register(_BATCH, arrays)
         expressions = ", ".join([*(f"c{number}::{kind}" for number, (kind, _) in enumerate(columns)), *marks])
         self.execute(f"INSERT INTO {into} SELECT {expressions} FROM {_BATCH}", [*constants])
@@ -113,7 +112,8 @@ class DuckDbSink(Sink):
 
     def insert(self, table: str, names: list[str], rows: Iterator[tuple[Any, ...]]) -> None:
         """Insert rejects: all columns of a chunk at once, which DuckDB likes better than row by row."""
-        types = [self.types[kind] for kind in ("text", "text", "bigint", "bigint", "text", "text")]
+        kinds = ("text", "text", "bigint", "bigint", "text", "text", "timestamp")
+        types = [self.types[kind] for kind in kinds[: len(names)]]
         while chunk := list(islice(rows, INSERT_ROWS)):
             columns = [(kind, list(values)) for kind, values in zip(types, zip(*chunk, strict=True), strict=True)]
             self._insert_columns(f"{table} ({', '.join(names)})", columns)

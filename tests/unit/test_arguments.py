@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, date, datetime
+from decimal import Decimal
 
 import pytest
 
@@ -16,8 +17,13 @@ from airflow_provider_personalize.job_request import build_request, read_config,
 class Later:
     """What Airflow resolves when the task runs."""
 
+    def iter_references(self):
+        return iter(())
 
-@pytest.mark.parametrize("value", ["a", "", None, 7, 0.5, True, date(2026, 11, 22), {"a": "{{ ds }}"}, [1, "b"], {}])
+
+@pytest.mark.parametrize(
+    "value", ["a", "", None, 7, 0.5, True, date(2026, 11, 22), {"a": "{{ ds }}"}, [1, "b"], {}, Decimal(1)]
+)
 def test_what_is_settled(value):
     assert arguments.is_settled(value)
 
