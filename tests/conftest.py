@@ -47,7 +47,7 @@ os.environ |= {
 
 #: What ``--pure`` is about.
 PACKAGE = "airflow_provider_personalize"
-PURE = ("batch", "exceptions", "job_request", "naming", "resources", "waiting")
+PURE = ("batch", "error_base", "exceptions", "job_request", "naming", "resources", "waiting")
 OUT_OF_REACH = {"airflow", "aiobotocore", "boto3", "botocore", "moto", "sqlalchemy"}
 
 

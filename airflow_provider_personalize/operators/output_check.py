@@ -17,6 +17,7 @@ from airflow_provider_personalize.checks.report import render_report
 from airflow_provider_personalize.compat import AirflowFailException, Context
 from airflow_provider_personalize.exceptions import OutputCheckError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
+from airflow_provider_personalize.mixins import PersonalizeTaskMixin
 from airflow_provider_personalize.naming import parse_s3_uri
 from airflow_provider_personalize.sinks import open_sink
 from airflow_provider_personalize.sinks.load import Load
@@ -24,7 +25,7 @@ from airflow_provider_personalize.transfers.output_objects import file_path
 from airflow_provider_personalize.transfers.query import database_hook
 
 
-class PersonalizeOutputCheckOperator(AwsBaseOperator[PersonalizeHook]):
+class PersonalizeOutputCheckOperator(PersonalizeTaskMixin, AwsBaseOperator[PersonalizeHook]):
     """
     Look at what was loaded before it is used: compare it with the input, the catalog and the slice before.
 

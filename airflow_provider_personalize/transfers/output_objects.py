@@ -248,7 +248,7 @@ def _s3_error(operation: str, place: S3Uri, error: Exception) -> PersonalizeErro
         return MissingOutputError(uri=str(place), reason="There is no such bucket.")
     if code in {"NoSuchKey", "PreconditionFailed", "404", "412"}:
         return MissingOutputError(
-            uri=str(place), reason="It was deleted or replaced while the load was reading. Load again."
+            uri=str(place), reason="It was deleted or replaced while the load was reading. Load again.", may_pass=True
         )
     remedy = ""
     if code in {"AccessDenied", "403"}:
