@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import ast
 import json
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import date, timedelta
+from datetime import date
 from operator import index
 from typing import Any, ClassVar
 from uuid import UUID
@@ -136,21 +135,6 @@ def share(parameter: str, value: Any) -> float:
             f"{parameter}: expected a share from 0.0 to 1.0, as 0.05 for one line in twenty, got {shown(value)}."
         )
     return float(value)
-
-
-def seconds(parameter: str, value: Any) -> Any:
-    """Read a time: a number of seconds, or a timedelta; 0 is not to wait at all."""
-    number = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number < math.inf:
-        raise InvalidRequestError(f"{parameter}: expected a number of seconds, or a timedelta, got {shown(value)}.")
-    return value
-
-
-def pause(parameter: str, value: Any) -> Any:
-    """Read the time between two looks at something: as :func:`seconds`, but above 0."""
-    if not seconds(parameter, value):
-        raise InvalidRequestError(f"{parameter}: expected seconds above 0, or a timedelta, got {shown(value)}.")
-    return value
 
 
 def flag(parameter: str, value: Any) -> bool | None:

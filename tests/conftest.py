@@ -47,7 +47,7 @@ os.environ |= {
 
 #: What ``--pure`` is about.
 PACKAGE = "airflow_provider_personalize"
-PURE = ("arguments", "batch", "exceptions", "job_request", "naming", "resources", "waiting")
+PURE = ("arguments", "batch", "error_base", "exceptions", "job_request", "naming", "resources", "waiting")
 OUT_OF_REACH = {"airflow", "aiobotocore", "boto3", "botocore", "moto", "sqlalchemy"}
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.resources import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB, JobKind
@@ -117,6 +116,8 @@ def batch_recipe(name_or_arn: str, *, parameter: str = "recipe") -> Recipe | Non
 
 def _is_slip(name: str) -> bool:
     """Tell whether a name is so like a known one that no new recipe can be meant; a new version of one can."""
+    from difflib import get_close_matches  # Few DAG files need it.
+
     unversioned = {_VERSION.sub("", known) for known in RECIPES}
     return _VERSION.sub("", name) not in unversioned and bool(get_close_matches(name, [*RECIPES, *unversioned], 1, 0.9))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
@@ -17,13 +18,11 @@ from airflow_provider_personalize.arguments import (
     flag,
     form,
     one_of,
-    pause,
     required,
-    seconds,
     whole_number,
 )
 from airflow_provider_personalize.compat import Context
-from airflow_provider_personalize.exceptions import QuotaTimeoutError
+from airflow_provider_personalize.exceptions import JobFailedError, QuotaTimeoutError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook, QuotaFullError
 from airflow_provider_personalize.job_request import NUM_RESULTS_NOTE, build_request, parse_filter_arn, read_tags
 from airflow_provider_personalize.links.personalize import persist_job_links
@@ -47,6 +46,7 @@ from airflow_provider_personalize.waiting import (
     DEFAULT_TIMEOUT,
     STILL_RUNNING,
     growing_pause,
+    in_seconds,
     in_words,
 )
 
@@ -89,10 +89,11 @@ class PersonalizeCreateJobOperator(ReadArguments, JobWaiterMixin, AwsBaseOperato
     :param wait_for_completion: Whether to wait until the job is ACTIVE.
     :param deferrable: Whether to wait in the triggerer, without holding a worker. As in the Amazon provider, it implies
         ``wait_for_completion``.
-    :param poll_interval: Seconds between two looks at the job.
-    :param timeout: Seconds until the wait gives up; ``execution_timeout`` shortens it. The job itself runs on.
-    :param quota_wait_timeout: Seconds to wait for a slot when too many jobs are in progress; in the triggerer where
-        ``deferrable``.
+    :param poll_interval: Seconds, or a timedelta, between two looks at the job.
+    :param timeout: Seconds, or a timedelta, until the wait gives up; ``execution_timeout`` shortens it. The job itself
+        runs on.
+    :param quota_wait_timeout: Seconds, or a timedelta, to wait for a slot when too many jobs are in progress; in the
+        triggerer where ``deferrable``.
     :return: The job's ARN.
     """
 
@@ -128,10 +129,10 @@ class PersonalizeCreateJobOperator(ReadArguments, JobWaiterMixin, AwsBaseOperato
         "validate_input": required(one_of(VALIDATE_INPUT)),
         "wait_for_completion": flag,
         "deferrable": flag,
-        "poll_interval": pause,
-        "timeout": seconds,
-        "quota_wait_timeout": seconds,
     }
+    creates_job = True
+    # A retry makes a new attempt, under the next suffix.
+    mended_by_retry = (JobFailedError,)
 
     def __init__(
         self,
@@ -151,9 +152,9 @@ class PersonalizeCreateJobOperator(ReadArguments, JobWaiterMixin, AwsBaseOperato
         validate_input: str = "off",
         wait_for_completion: bool = False,
         deferrable: bool | None = None,
-        poll_interval: float = DEFAULT_POLL_INTERVAL,
-        timeout: float = DEFAULT_TIMEOUT,
-        quota_wait_timeout: float = DEFAULT_QUOTA_WAIT,
+        poll_interval: float | timedelta = DEFAULT_POLL_INTERVAL,
+        timeout: float | timedelta = DEFAULT_TIMEOUT,
+        quota_wait_timeout: float | timedelta = DEFAULT_QUOTA_WAIT,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -172,26 +173,35 @@ class PersonalizeCreateJobOperator(ReadArguments, JobWaiterMixin, AwsBaseOperato
         self.validate_input = validate_input
         self.wait_for_completion = wait_for_completion
         self.deferrable = self._deferrable_or_default(deferrable)
-        self.poll_interval = poll_interval
-        self.timeout = timeout
-        self.quota_wait_timeout = quota_wait_timeout
+        self.poll_interval = in_seconds(poll_interval, "poll_interval")
+        self.timeout = in_seconds(timeout, "timeout")
+        self.quota_wait_timeout = in_seconds(quota_wait_timeout, "quota_wait_timeout")
         self._job_arn: str | None = None
         self.check_literals()
 
     def execute(self, context: Context) -> str:
         """Create the job or find it; wait for it if asked to."""
-        return self._create(context, self._deadline(context, self.quota_wait_timeout), 0)
+        return self._create(context, self._deadline(context, self.quota_wait_timeout), 0, time.time())
 
-    def resume_create(self, context: Context, event: Any = None, *, quota_deadline: float, tried: int) -> str:
+    def resume_create(
+        self,
+        context: Context,
+        event: Any = None,
+        *,
+        quota_deadline: float,
+        tried: int,
+        quota_started: float | None = None,
+    ) -> str:
         """
         Resume after a deferred wait for a slot: try to create the job again.
 
         :param quota_deadline: Until when to wait for a slot, in seconds since the epoch.
         :param tried: How many times a full quota was met before.
+        :param quota_started: When the first of them was, in seconds since the epoch.
         """
-        return self._create(context, quota_deadline, tried)
+        return self._create(context, quota_deadline, tried, quota_started or time.time())
 
-    def _create(self, context: Context, quota_deadline: float, tried: int) -> str:
+    def _create(self, context: Context, quota_deadline: float, tried: int, quota_started: float) -> str:
         self.read_arguments()
         version_arn = self.solution_version_arn or self.hook.newest_active_version(str(self.solution_arn))
         request = build_request(solution_version_arn=version_arn, **self._request_arguments())
@@ -212,7 +222,7 @@ class PersonalizeCreateJobOperator(ReadArguments, JobWaiterMixin, AwsBaseOperato
                 break
             except QuotaFullError as full:
                 tried += 1
-                self._wait_for_slot(full, quota_deadline, tried)
+                self._wait_for_slot(full, quota_deadline, tried, quota_started)
         self._job_arn = job.arn
         persist_job_links(context, self, job)
         if (self.deferrable or self.wait_for_completion) and job.state is not JobState.SUCCEEDED:
@@ -247,19 +257,19 @@ class PersonalizeCreateJobOperator(ReadArguments, JobWaiterMixin, AwsBaseOperato
             method_name="execute_complete",
         )
 
-    def _wait_for_slot(self, full: QuotaFullError, deadline: float, tried: int) -> None:
+    def _wait_for_slot(self, full: QuotaFullError, deadline: float, tried: int, started: float) -> None:
         remaining = deadline - time.time()
         if remaining <= 0:
             raise QuotaTimeoutError(
-                operation=self.job_kind.create_operation, waited=self.quota_wait_timeout, reason=str(full)
-            ) from full
+                operation=self.job_kind.create_operation, waited=time.time() - started, reason=str(full)
+            ) from None
         pause = min(remaining, growing_pause(tried, first=self.poll_interval, longest=LONGEST_QUOTA_PAUSE))
-        self.log.info("No slot for another job (%s). Trying again in %s.", full, in_words(pause))
+        self.log.info("%s: no slot for another job. Trying again in %s.", str(full).rstrip("."), in_words(pause))
         if self.deferrable:
             self.defer(
                 trigger=until_trigger(time.time() + pause),
                 method_name="resume_create",
-                kwargs={"quota_deadline": deadline, "tried": tried},
+                kwargs={"quota_deadline": deadline, "tried": tried, "quota_started": started},
             )
         time.sleep(pause)
 

@@ -29,6 +29,7 @@ from airflow_provider_personalize.checks.report import check_report_uri, render_
 from airflow_provider_personalize.compat import AirflowFailException, Context
 from airflow_provider_personalize.exceptions import OutputCheckError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
+from airflow_provider_personalize.mixins import PersonalizeTaskMixin
 from airflow_provider_personalize.naming import parse_s3_uri
 from airflow_provider_personalize.sinks import open_sink
 from airflow_provider_personalize.sinks.load import Load
@@ -44,7 +45,7 @@ _NOT_KNOWN = {
 }
 
 
-class PersonalizeOutputCheckOperator(ReadArguments, AwsBaseOperator[PersonalizeHook]):
+class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBaseOperator[PersonalizeHook]):
     """
     Look at what was loaded before it is used: compare it with the input, the catalog and the slice before.
 

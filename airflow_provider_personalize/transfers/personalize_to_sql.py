@@ -35,6 +35,7 @@ from airflow_provider_personalize.compat import Context
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.links.personalize import JOB_LINKS, persist_job_links
+from airflow_provider_personalize.mixins import PersonalizeTaskMixin
 from airflow_provider_personalize.naming import digest, job_kind_of, parse_s3_uri
 from airflow_provider_personalize.openlineage import Amount, Loaded, load_lineage
 from airflow_provider_personalize.resources import BATCH_SEGMENT_JOB, JobState, read_status
@@ -59,7 +60,7 @@ def _check_output_uri(value: str, *, parameter: str) -> None:
         )
 
 
-class PersonalizeToSqlOperator(ReadArguments, AwsBaseOperator[PersonalizeHook]):
+class PersonalizeToSqlOperator(ReadArguments, PersonalizeTaskMixin, AwsBaseOperator[PersonalizeHook]):
     """
     Load the output of a batch inference or batch segment job into a table: all of it or nothing, once.
 
@@ -230,8 +231,9 @@ class PersonalizeToSqlOperator(ReadArguments, AwsBaseOperator[PersonalizeHook]):
         status.raise_if_failed()
         if status.state is not JobState.SUCCEEDED:
             raise InvalidRequestError(
-                f"job_arn: expected a job that is ACTIVE, got {job_arn}, which is {status.status}. Wait for it with a "
-                "sensor, or with the create operator's deferrable or wait_for_completion."
+                f"job_arn: expected a job that is ACTIVE, got one that is {status.status}. Wait for it with a sensor, "
+                f"or with the create operator's deferrable or wait_for_completion. {job_arn}",
+                may_pass=True,
             )
         rows = USER_SEGMENTS if job_kind is BATCH_SEGMENT_JOB else None
         return rows, objects_of_job(self._s3_client(), description)

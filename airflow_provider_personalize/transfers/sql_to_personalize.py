@@ -28,6 +28,7 @@ from airflow_provider_personalize.batch.input_rows import InputRows
 from airflow_provider_personalize.batch.recipes import batch_recipe
 from airflow_provider_personalize.compat import AirflowSkipException, Context
 from airflow_provider_personalize.exceptions import InvalidRequestError
+from airflow_provider_personalize.mixins import PersonalizeTaskMixin
 from airflow_provider_personalize.naming import S3Uri, parse_s3_uri
 from airflow_provider_personalize.openlineage import Amount, query_lineage
 from airflow_provider_personalize.transfers.part_files import PartFiles
@@ -50,7 +51,7 @@ def _prefix(uri: str, *, parameter: str = "s3_uri") -> S3Uri:
     return parse_s3_uri(uri if str(uri).endswith("/") else f"{uri}/", parameter=parameter)
 
 
-class SqlToPersonalizeInputOperator(ReadArguments, AwsBaseOperator[S3Hook]):
+class SqlToPersonalizeInputOperator(ReadArguments, PersonalizeTaskMixin, AwsBaseOperator[S3Hook]):
     """
     Run a query and write its rows as input lines of a batch job to S3.
 

@@ -137,17 +137,6 @@ def test_what_is_no_share_is_refused(value):
         arguments.share("max_reject_rate", value)
 
 
-@pytest.mark.parametrize("value", ["60", True, -1, float("inf"), float("nan"), None])
-def test_what_is_no_time_is_refused(value):
-    with pytest.raises(InvalidRequestError, match="timeout: expected a number of seconds"):
-        arguments.seconds("timeout", value)
-
-
-def test_a_pause_is_above_nothing():
-    with pytest.raises(InvalidRequestError, match="poll_interval: expected seconds above 0"):
-        arguments.pause("poll_interval", 0)
-
-
 @pytest.mark.parametrize("recipe", ["aws-new", "aws-user-personalization-v3", "arn:aws:personalize:::recipe/aws-new"])
 def test_a_new_recipe_is_left_to_the_service(recipe):
     assert batch_recipe(recipe) is None

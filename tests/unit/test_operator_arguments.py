@@ -87,7 +87,7 @@ WRONG = [
     (INFERENCE, {"tags": ["team"]}, "tags: expected .*got 'team' in a list"),
     (INFERENCE, {"wait_for_completion": "false"}, "wait_for_completion: expected True or False, got the str 'false'"),
     (INFERENCE, {"deferrable": "{{ params.deferrable }}"}, "deferrable: expected True or False"),
-    (INFERENCE, {"quota_wait_timeout": "1 h"}, "quota_wait_timeout: expected a number of seconds"),
+    (INFERENCE, {"quota_wait_timeout": "1 h"}, "quota_wait_timeout: expected seconds"),
     (PersonalizeBatchInferenceJobSensor, {"job_arn": "nightly"}, "job_arn: expected an ARN"),
     (PersonalizeBatchInferenceJobSensor, {"job_arn": None}, "job_arn: expected a value, got None"),
     (
