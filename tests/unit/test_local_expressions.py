@@ -113,7 +113,7 @@ def test_placeholders_without_proper_values(values: dict[str, str], message: str
         "INCLUDE ItemID",
         "INCLUDE ItemID WHERE Items.GENRES",
         "INCLUDE ItemID WHERE Items.GENRES IN ()",
-        "INCLUDE ItemID WHERE Items.GENRES IN ($A) IF CurrentUser.AGE > 3",
+        "INCLUDE ItemID WHERE Items.GENRES IN ($A) IF CurrentUser.AGE > 3 OR CurrentUser.AGE < 1",
         "INCLUDE ItemID WHERE Items.GENRES IN ($A) | INCLUDE UserID WHERE Users.AGE > 3",
         "INCLUDE Title WHERE Items.GENRES IN ($A)",
     ],
