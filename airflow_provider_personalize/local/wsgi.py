@@ -24,6 +24,8 @@ _CONTROLS = "/_local/"
 #: moto's own controls, by which all of S3 could be emptied.
 _MOTO_CONTROLS = "/moto-api"
 _SIGNED = re.compile(r"Credential=[^/]+/[^/]+/(?P<region>[^/]+)/(?P<service>[^/]+)/")
+#: How the services that have such a header name an operation, as ``DynamoDB_20120810.PutItem``.
+_OPERATION = re.compile(r"[\w.]+\.\w+", re.ASCII)
 _API_TYPE = "application/x-amz-json-1.1"
 
 Environ = dict[str, Any]
@@ -71,7 +73,8 @@ class Application:
         if path.startswith(_CONTROLS):
             name = path.removeprefix(_CONTROLS)
             return _json(start_response, *self.controls.answer(environ["REQUEST_METHOD"], name, read_body(environ)))
-        if "personalize" in target.lower() or (signed and signed["service"].lower() == "personalize"):
+        personalize = "personalize" in target.lower() or (signed and signed["service"].lower() == "personalize")
+        if personalize or (target and not _OPERATION.fullmatch(target)):
             # moto has a few operations of Personalize too, which know nothing of what is here.
             raise ApiError(
                 "UnknownOperationException", f"Expected an X-Amz-Target like {_TARGET}DescribeSolution, got {target!r}."

@@ -96,7 +96,8 @@ def through(data: Dataset, expression: str, **record: Any) -> str:
         ('INCLUDE ItemID WHERE Interactions.DEVICE IN ("desk") OR Interactions.TIMESTAMP < 150', "abc"),
         (
             (
-                'INCLUDE ItemID WHERE Items.GENRES IN ("War") | INCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("Click")'
+                'INCLUDE ItemID WHERE Items.GENRES IN ("War")'
+                ' | INCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("Click")'
                 ' | EXCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("Purchase")'
             ),
             "bd",
