@@ -5,6 +5,17 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_personalize.batch.expressions import item_attributes_problem, read_filter
+from tests.expression_examples import REFUSED, TAKEN
+
+
+@pytest.mark.parametrize("expression", [expression for expression, _ in TAKEN])
+def test_what_the_stand_in_takes_is_taken(expression):
+    assert item_attributes_problem(expression) is None
+
+
+@pytest.mark.parametrize("expression", REFUSED)
+def test_what_the_stand_in_refuses_is_refused(expression):
+    assert item_attributes_problem(expression)
 
 
 @pytest.mark.parametrize(
