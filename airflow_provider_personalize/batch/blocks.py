@@ -18,6 +18,8 @@ from airflow_provider_personalize.exceptions import InvalidLineError
 GIANT = 1 << 20
 #: The most that is decompressed at once, in bytes.
 _GUNZIP_STEP = 1 << 20
+#: The least that is handed on at once, but for the last, in bytes.
+_PIECE = 1 << 18
 #: How much of a gzip member is looked at first, in bytes. What lies behind its end is copied, so that with more of it
 #: many small members would take time by the square of their number.
 _FIRST_STEP = 1 << 12
@@ -87,7 +89,7 @@ def gunzip(uri: str, blocks: Iterable[bytes]) -> Iterator[bytes]:
         yield from stream
         return
     try:
-        yield from _inflate(uri, chain([head], stream))
+        yield from _gathered(_inflate(uri, chain([head], stream)))
     except (zlib.error, EOFError) as error:
         raise InvalidLineError(
             location=uri, reason=f"expected gzip from beginning to end, got {error}. Fetch or upload the object again."
@@ -124,6 +126,19 @@ def _inflate(uri: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
         raise EOFError("an end in the middle")
     if rest:
         log.warning("%s: ignored what lies behind the end of its gzip data.", uri)
+
+
+def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Put small pieces together: each that is handed on costs some work of its own."""
+    pending: list[bytes] = []
+    held = 0
+    for piece in pieces:
+        pending.append(piece)
+        held += len(piece)
+        if held >= _PIECE:
+            yield b"".join(pending)
+            pending, held = [], 0
+    yield b"".join(pending)
 
 
 def _plain(member: zlib._Decompress, data: bytes) -> Iterator[bytes]:
