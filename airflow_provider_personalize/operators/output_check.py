@@ -334,7 +334,8 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
                 )
             else:
                 path = file_path(uri) if uri.startswith("file:") else Path(uri)
-                path.parent.mkdir(parents=True, exist_ok=True)
+                # What is in the page is not for everybody on the machine.
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 path.write_text(page, encoding="utf-8")
         except Exception:
             self.log.exception("The report could not be written to %s.", uri)
