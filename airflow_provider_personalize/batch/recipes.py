@@ -75,6 +75,7 @@ RECIPES: Mapping[str, Recipe] = {
         Recipe("aws-personalized-ranking", BATCH_INFERENCE_JOB, (RANKING,)),
         Recipe("aws-similar-items", BATCH_INFERENCE_JOB, (ITEM,), themes=True),
         Recipe("aws-sims", BATCH_INFERENCE_JOB, (ITEM,)),
+        # Since 2025-11-30; up to 10 million items of a dataset.
         Recipe("aws-semantic-similarity", BATCH_INFERENCE_JOB, (ITEM,)),
         Recipe("aws-item-affinity", BATCH_SEGMENT_JOB, (ITEM,), MAX_ITEM_AFFINITY_LINES),
         Recipe("aws-item-attribute-affinity", BATCH_SEGMENT_JOB, (ATTRIBUTES,), MAX_ITEM_ATTRIBUTE_LINES),

@@ -213,3 +213,53 @@ def test_a_retry_after_a_failed_job_is_checked(local, put):
     put(b'{"user": "1"}\n')
     assert "line 1: expected userId" in refusal(inference(local))
     assert len(jobs(local)) == 1
+
+
+def filter_arn(local, expression: str) -> str:
+    """Create a filter."""
+    client = inference(local).hook.conn
+    group = client.describe_filter(filterArn=local.filter_arns["genres"])["filter"]["datasetGroupArn"]
+    return client.create_filter(name="mine", datasetGroupArn=group, filterExpression=expression)["filterArn"]
+
+
+def test_what_the_service_may_well_take_is_said_in_the_log(local, put, log):
+    expression = "INCLUDE ItemID WHERE Items.GENRES IN ($WANTED) | EXCLUDE ItemID WHERE Items.GENRES IN ($OTHERS)"
+    put(
+        b'{"userId": "1", "filterValues": {"WANTED": "\\"Comedy\\"", "OTHERS": "\\"Drama\\""}}\n'
+        b'{"userId": "1", "filterValues": {"WANTED": "\\"Drama\\""}}\n'
+    )
+    put(b"{}\n", "in/users.json.out")
+    put(b"", "in/_CHECK")
+    operator = inference(local, filter_arn=filter_arn(local, expression), output_uri=f"s3://{BUCKET}/in/")
+    # What the stand-in makes of it is its own affair.
+    request = {
+        "solutionVersionArn": operator.solution_version_arn,
+        "filterArn": operator.filter_arn,
+        "numResults": 1000,
+        "jobInput": {"s3DataSource": {"path": operator.input_uri}},
+        "jobOutput": {"s3DataDestination": {"path": operator.output_uri}},
+    }
+    input_objects.check_job(operator.hook, operator.job_kind, request, whole=True)
+    said = log()
+    assert "no values for $OTHERS of the filter's EXCLUDE" in said
+    assert f"in/users.json, line 2: '1' stands in s3://{BUCKET}/in/users.json, line 1, too" in said
+    assert "got 1 object(s) that jobs have written, as in/users.json.out" in said
+    assert "num_results: no public text names a maximum" in said
+    assert "Checked the request and 2 lines of input (all of it)" in said
+
+
+def test_two_objects_of_one_name_are_refused(local, put):
+    put(b'{"userId": "1"}\n', "in/DE/part-0.json")
+    put(b'{"userId": "2"}\n', "in/US/part-0.json")
+    assert "the name of in/DE/part-0.json, too" in refusal(inference(local))
+    assert jobs(local) == []
+
+
+def test_rendered_text_makes_the_same_job(local, put):
+    put(b'{"userId": "1"}\n')
+    texts = {"tags": "{'team': 'email'}", "batch_inference_job_config": '{"rankingInfluence": {"POPULARITY": 0.5}}'}
+    inference(local, **texts, job_name="nightly").execute(context())
+    values = {"tags": {"team": "email"}, "batch_inference_job_config": {"rankingInfluence": {"POPULARITY": 0.5}}}
+    inference(local, **values, job_name="nightly").execute(context())
+    (job,) = jobs(local)
+    assert job["arn"].endswith("/nightly")

@@ -201,7 +201,7 @@ def test_output_beside_the_input_is_no_input(input_uri, output_uri):
         written = [("users.json", 10), ("uout/_CHECK", 1)]
     assert check.check_objects(input_uri, written, output_uri) == ["users.json"]
     assert check.problems == []
-    assert "output of jobs" in str(check.warnings[0])
+    assert "that jobs have written" in str(check.warnings[0])
 
 
 @pytest.mark.parametrize(

@@ -189,6 +189,13 @@ def test_a_mapped_task_may_lack_what_it_is_mapped_over(cls):
             cls.partial(task_id=f"mapped{index}", **rest).expand(**{name: [GOOD[cls][name]] * 2})
 
 
+def test_what_a_task_is_mapped_over_is_checked_when_it_runs():
+    """It is made from the values then, and what its constructor raises Airflow would retry."""
+    operator = make(INFERENCE, num_results=0, _airflow_from_mapped=True)
+    with pytest.raises(InvalidRequestError, match="num_results: expected a whole number, 1 or more"):
+        operator.read_arguments()
+
+
 def test_all_that_is_wrong_is_told_together():
     with pytest.raises(InvalidRequestError) as caught:
         make(LOAD, write_mode="upsert", max_reject_rate=50, job_arn=None, column_names={"user": "u"})
