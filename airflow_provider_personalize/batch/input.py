@@ -149,8 +149,8 @@ class InputCheck:
         if left_out := sizes.keys() - keys:
             self.warn(
                 input_uri,
-                f"expected input only, got {len(left_out):,} object(s) that jobs have written, as {min(left_out)}; they "
-                "were not checked. The service may read them: better give input and output folders of their own.",
+                f"expected input only, got {len(left_out):,} object(s) that jobs have written, as {min(left_out)}, "
+                "which were not checked. The service may read them: better give input and output folders of their own.",
             )
         files, total = len(keys), sum(map(sizes.__getitem__, keys))
         strange = neighbours(prefix.key, keys)
