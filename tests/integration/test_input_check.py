@@ -226,11 +226,13 @@ def test_what_the_service_may_well_take_is_said_in_the_log(local, put, log):
     expression = "INCLUDE ItemID WHERE Items.GENRES IN ($WANTED) | EXCLUDE ItemID WHERE Items.GENRES IN ($OTHERS)"
     put(
         b'{"userId": "1", "filterValues": {"WANTED": "\\"Comedy\\"", "OTHERS": "\\"Drama\\""}}\n'
-        b'{"userId": "1", "filterValues": {"WANTED": "\\"Drama\\""}}\n'
+        b'{"userId": "1", "filterValues": {"WANTED": "\\"Drama\\""}}\n',
+        "beside/users.json",
     )
-    put(b"{}\n", "in/users.json.out")
-    put(b"", "in/_CHECK")
-    operator = inference(local, filter_arn=filter_arn(local, expression), output_uri=f"s3://{BUCKET}/in/")
+    put(b"{}\n", "beside/users.json.out")
+    put(b"", "beside/_CHECK")
+    place = f"s3://{BUCKET}/beside/"
+    operator = inference(local, filter_arn=filter_arn(local, expression), input_uri=place, output_uri=place)
     # What the stand-in makes of it is its own affair.
     request = {
         "solutionVersionArn": operator.solution_version_arn,
@@ -242,16 +244,16 @@ def test_what_the_service_may_well_take_is_said_in_the_log(local, put, log):
     input_objects.check_job(operator.hook, operator.job_kind, request, whole=True)
     said = log()
     assert "no values for $OTHERS of the filter's EXCLUDE" in said
-    assert f"in/users.json, line 2: '1' stands in s3://{BUCKET}/in/users.json, line 1, too" in said
-    assert "got 1 object(s) that jobs have written, as in/users.json.out" in said
+    assert f"{place}users.json, line 2: '1' stands in {place}users.json, line 1, too" in said
+    assert "got 1 object(s) that jobs have written, as beside/users.json.out" in said
     assert "num_results: no public text names a maximum" in said
     assert "Checked the request and 2 lines of input (all of it)" in said
 
 
 def test_two_objects_of_one_name_are_refused(local, put):
-    put(b'{"userId": "1"}\n', "in/DE/part-0.json")
-    put(b'{"userId": "2"}\n', "in/US/part-0.json")
-    assert "the name of in/DE/part-0.json, too" in refusal(inference(local))
+    put(b'{"userId": "1"}\n', "markets/DE/part-0.json")
+    put(b'{"userId": "2"}\n', "markets/US/part-0.json")
+    assert "the name of markets/DE/part-0.json, too" in refusal(inference(local, input_uri=f"s3://{BUCKET}/markets/"))
     assert jobs(local) == []
 
 
