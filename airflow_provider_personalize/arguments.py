@@ -70,7 +70,7 @@ def text(parameter: str, value: Any) -> str | None:
         case None:
             return None
         case str():
-            return None if value.strip() in _NOTHING else value
+            return None if value.strip() in {"", "None"} else value
         case int() | date() | UUID():
             return str(value)
     raise InvalidRequestError(f"{parameter}: expected text, got the {type(value).__name__} {shown(value)}.")
@@ -91,10 +91,11 @@ def mapping(parameter: str, value: Any) -> dict[str, Any] | None:
 
 
 def texts(parameter: str, value: Any) -> dict[str, str | None] | None:
-    """Read a mapping to text, or to None, which a template renders as ``None``."""
+    """Read a mapping to text, or to None, which a template renders as ``None``; an empty text is not the same."""
     found = mapping(parameter, value)
     return found and {
-        name: text(f"{parameter}, {name}", word) if is_settled(word) else word for name, word in found.items()
+        name: text(f"{parameter}, {name}", word) if word != "" and is_settled(word) else word
+        for name, word in found.items()
     }
 
 

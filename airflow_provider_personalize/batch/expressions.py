@@ -116,3 +116,13 @@ def read_filter(expression: str) -> Filter:
         frozenset(entity.lower() for entity in _ENTITY.findall(bare)),
         bool(_INTERACTIONS.search(bare)),
     )
+
+
+def filter_placeholders(expression: str) -> frozenset[str]:
+    """
+    Give the names of all of a filter's placeholders.
+
+    :param expression: The filter's expression, as ``DescribeFilter`` gives it.
+    """
+    found = read_filter(expression)
+    return found.required | found.optional

@@ -64,6 +64,15 @@ def test_tags(value):
     assert read_tags("tags", str(value)) == {"a": "1"}
 
 
+def test_an_empty_name_is_not_the_same_as_none():
+    assert arguments.texts("column_names", {"a": "", "b": "None", "c": None, "d": "null"}) == {
+        "a": "",
+        "b": None,
+        "c": None,
+        "d": "null",
+    }
+
+
 @pytest.mark.parametrize("value", [None, "", "None", "null"])
 def test_nothing(value):
     for read in (arguments.mapping, arguments.mapping_or_list, arguments.texts, read_tags, read_config):

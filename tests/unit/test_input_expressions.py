@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_personalize.batch.expressions import item_attributes_problem, read_filter
+from airflow_provider_personalize.batch.expressions import filter_placeholders, item_attributes_problem, read_filter
 from tests.expression_examples import REFUSED, TAKEN
 
 
@@ -83,6 +83,7 @@ def test_what_it_does_not_take_is_pointed_at(expression, character, found):
 def test_placeholders_stand_outside_of_quoted_text(expression, required, optional):
     found = read_filter(expression)
     assert (found.required, found.optional) == (required, optional)
+    assert filter_placeholders(expression) == required | optional
 
 
 @pytest.mark.parametrize(
