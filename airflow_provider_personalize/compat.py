@@ -7,12 +7,15 @@ fallback is for Airflow 2.11 with the providers of its own constraints file, whi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from airflow.configuration import conf
-    from airflow.sdk import BaseHook, BaseOperator, Context
+    from airflow.sdk import BaseHook, BaseOperator, Context, XComArg
     from airflow.sdk.exceptions import (
+        AirflowException,
         AirflowFailException,
         AirflowNotFoundException,
         AirflowSensorTimeout,
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 else:
     try:
         from airflow.providers.common.compat.sdk import (
+            AirflowException,
             AirflowFailException,
             AirflowNotFoundException,
             AirflowSensorTimeout,
@@ -30,11 +34,13 @@ else:
             BaseOperator,
             Context,
             TaskDeferred,
+            XComArg,
             conf,
         )
     except ImportError:
         from airflow.configuration import conf
         from airflow.exceptions import (
+            AirflowException,
             AirflowFailException,
             AirflowNotFoundException,
             AirflowSensorTimeout,
@@ -43,9 +49,11 @@ else:
         )
         from airflow.hooks.base import BaseHook
         from airflow.models.baseoperator import BaseOperator
+        from airflow.models.xcom_arg import XComArg
         from airflow.utils.context import Context
 
 __all__ = [
+    "AirflowException",
     "AirflowFailException",
     "AirflowNotFoundException",
     "AirflowSensorTimeout",
@@ -54,5 +62,30 @@ __all__ = [
     "BaseOperator",
     "Context",
     "TaskDeferred",
+    "XComArg",
     "conf",
+    "first_reschedule_date",
 ]
+
+
+def first_reschedule_date(context: Context, retries: int) -> datetime | None:
+    """
+    Give the moment at which a sensor that is rescheduled looked for the first time; None where this is the first time.
+
+    :param context: The task's context.
+    :param retries: How many retries the task has.
+    """
+    ti: Any = context["ti"]
+    if hasattr(ti, "get_first_reschedule_date"):
+        return cast("datetime | None", ti.get_first_reschedule_date(context))
+    # Airflow 2 asks its database, in a function of the sensors' own module.
+    from airflow.sensors.base import _orig_start_date  # type: ignore[import-not-found]
+
+    date = _orig_start_date(
+        dag_id=ti.dag_id,
+        task_id=ti.task_id,
+        run_id=ti.run_id,
+        map_index=ti.map_index,
+        try_number=(ti.max_tries or 0) - retries + 1,
+    )
+    return cast("datetime | None", date)

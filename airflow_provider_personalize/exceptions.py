@@ -1,35 +1,49 @@
 """
-Every error that this package raises on purpose.
+Every error that this package raises on purpose::
+
+    PersonalizeError
+    ├── InvalidRequestError      what was asked for cannot be right
+    ├── ServiceError             AWS refused
+    ├── UnexpectedAnswerError    AWS, or what stands before it, answered with something else
+    ├── JobFailedError           the job ended in a failure
+    ├── JobTimeoutError          the job did not end in time
+    ├── JobConflictError         the job's name is taken
+    ├── QuotaTimeoutError        no slot for a job came free in time
+    ├── MissingOutputError       an object is not there
+    ├── InvalidLineError         a line cannot go into a job
+    ├── TooManyRejectsError      too many lines of the output are unusable
+    ├── TableMismatchError       the table cannot take the rows
+    └── OutputCheckError         what was loaded is not good enough
 
 The types are few: one for each thing that a caller may want to tell apart. Each keeps the values that its message was
-made of as attributes, and survives pickling, which Airflow does to errors on their way between processes. They derive
-from nothing of Airflow's, so that the pure modules can raise them.
+made of as attributes, says with ``may_pass`` whether a retry can help, and survives pickling, which Airflow does to
+errors on their way between processes. They derive from nothing of Airflow's, so that the pure modules can raise them;
+:mod:`~airflow_provider_personalize.failures` makes them Airflow's where they leave a task.
+
+A message begins with the reason and ends with the ARN, since Airflow's pages cut lines short.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
+from airflow_provider_personalize.error_base import PASSING_CODES, PersonalizeError, clause, ending_in
 
-class PersonalizeError(Exception):
-    """
-    Base of every error of this package.
-
-    :param message: What was expected, what came, where, and what to do.
-    :param values: What the message was made of; kept as attributes, and handed to ``__init__`` again by pickle.
-    """
-
-    def __init__(self, message: str, **values: Any) -> None:
-        super().__init__(message)
-        self.message = message
-        self.values = values
-        self.__dict__.update(values)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        if type(self).__init__ is PersonalizeError.__init__:
-            return partial(type(self), self.message, **self.values), ()
-        return partial(type(self), **self.values), ()
+__all__ = [
+    "InvalidLineError",
+    "InvalidRequestError",
+    "JobConflictError",
+    "JobFailedError",
+    "JobTimeoutError",
+    "MissingOutputError",
+    "OutputCheckError",
+    "PersonalizeError",
+    "QuotaTimeoutError",
+    "ServiceError",
+    "TableMismatchError",
+    "TooManyRejectsError",
+    "UnexpectedAnswerError",
+]
 
 
 class InvalidRequestError(PersonalizeError, ValueError):
@@ -39,29 +53,58 @@ class InvalidRequestError(PersonalizeError, ValueError):
     :param message: The whole sentence, with the remedy.
     """
 
+    may_pass = False
+
 
 class ServiceError(PersonalizeError):
     """
-    AWS refused a request, and repeating it would not help.
+    AWS refused a request. Most refusals stay; those whose code is one of :data:`PASSING_CODES` may pass.
 
     :param operation: The API operation, as ``CreateBatchInferenceJob``.
     :param code: The error code, as ``AccessDeniedException``.
     :param reason: The service's own words.
     :param remedy: What to do about it.
+    :param arn: The resource that was asked about, where there was one.
     """
 
     operation: str
     code: str
+    reason: str
+    remedy: str
+    arn: str | None
 
-    def __init__(self, *, operation: str, code: str, reason: str, remedy: str = "") -> None:
-        message = f"{operation} was refused with {code}: {reason}"
+    def __init__(self, *, operation: str, code: str, reason: str, remedy: str = "", arn: str | None = None) -> None:
+        message = f"{clause(reason) or 'No reason was given'} ({code}, from {operation})."
         super().__init__(
-            f"{message}\n{remedy}" if remedy else message,
+            ending_in(f"{message}\n{remedy}" if remedy else message, arn),
             operation=operation,
             code=code,
             reason=reason,
             remedy=remedy,
+            arn=arn,
         )
+        self.may_pass = code in PASSING_CODES
+
+
+class UnexpectedAnswerError(PersonalizeError):
+    """
+    An answer, of AWS or of what stands before it, is not what the API promises.
+
+    :param operation: The API operation, as ``DescribeBatchInferenceJob``.
+    :param reason: What was expected, and what came.
+    :param arn: The resource that was asked about, where there was one.
+    """
+
+    operation: str
+    reason: str
+    arn: str | None
+
+    def __init__(self, *, operation: str, reason: str, arn: str | None = None) -> None:
+        message = (
+            f"{clause(reason)} (the answer to {operation}). It may pass: run the task again. If it does not, look at "
+            "what stands between Airflow and AWS: a proxy, or the endpoint_url of the connection."
+        )
+        super().__init__(ending_in(message, arn), operation=operation, reason=reason, arn=arn)
 
 
 class JobFailedError(PersonalizeError):
@@ -73,15 +116,33 @@ class JobFailedError(PersonalizeError):
     :param job_arn: The job's ARN.
     :param status: The status that the service reports.
     :param failure_reason: The service's ``failureReason``, where it gave one.
+    :param created_by: The id of the task that created the job, where that is known.
     """
 
+    may_pass = False
+    kind: str
+    job_name: str
     job_arn: str
+    status: str
     failure_reason: str | None
+    created_by: str | None
 
     def __init__(
-        self, *, kind: str, job_name: str, job_arn: str, status: str, failure_reason: str | None = None
+        self,
+        *,
+        kind: str,
+        job_name: str,
+        job_arn: str,
+        status: str,
+        failure_reason: str | None = None,
+        created_by: str | None = None,
     ) -> None:
-        message = f"The {kind} {job_name!r} ({job_arn}) ended in {status}: {failure_reason or 'no reason was given'}"
+        creator = f"the task {created_by!r}, which" if created_by else "the task that"
+        message = (
+            f"{clause(failure_reason or '') or 'No reason was given'}: the {kind} {job_name!r} ended in {status}. It "
+            f"stays failed: to run it anew, clear {creator} created it. Clearing one that only waits for it, or loads "
+            "its output, changes nothing."
+        )
         if failure_reason and "insufficient privileges" in failure_reason.lower():
             message += (
                 "\nThe job's role needs s3:GetObject, s3:ListBucket and s3:PutObject on the buckets, each bucket's "
@@ -89,12 +150,13 @@ class JobFailedError(PersonalizeError):
                 "policy too. A bucket that is open only to a VPC does not work."
             )
         super().__init__(
-            message,
+            ending_in(message, job_arn),
             kind=kind,
             job_name=job_name,
             job_arn=job_arn,
             status=status,
             failure_reason=failure_reason,
+            created_by=created_by,
         )
 
 
@@ -105,11 +167,15 @@ class JobTimeoutError(PersonalizeError, TimeoutError):
     :param kind: What kind of job it is, in words.
     :param job_arn: The job's ARN.
     :param status: The last status that was seen, or None where none was.
-    :param waited: For how long this task waited, in seconds.
+    :param waited: For how long was waited, in seconds.
     :param reason: What kept the last look at the job from succeeding, where something did.
     """
 
+    kind: str
     job_arn: str
+    status: str | None
+    waited: float
+    reason: str | None
 
     def __init__(
         self,
@@ -120,18 +186,17 @@ class JobTimeoutError(PersonalizeError, TimeoutError):
         waited: float,
         reason: str | None = None,
     ) -> None:
-        message = (
-            f"The deadline passed after {waited:.0f} s of waiting, and the {kind} {job_arn} has not ended "
-            f"(last status: {status or 'none seen'})."
-        )
+        message = f"The deadline passed after {waited:.0f} s of waiting (last status: {status or 'none seen'})"
         if reason:
-            message += f" The last look at it failed: {reason.rstrip('.')}."
+            message += f", and the last look at the job failed: {clause(reason)}"
         message += (
-            " The job cannot be stopped: it runs on, and is billed. To attach to it again, clear this task (an "
-            "operator with if_job_exists='reuse' finds its job), or give this ARN to a sensor's job_arn, with a "
+            f". The {kind} cannot be stopped: it runs on, and is billed. To attach to it again, clear this task (an "
+            "operator with if_job_exists='reuse' finds its job), or give the job's ARN to a sensor's job_arn, with a "
             "longer timeout."
         )
-        super().__init__(message, kind=kind, job_arn=job_arn, status=status, waited=waited, reason=reason)
+        super().__init__(
+            ending_in(message, job_arn), kind=kind, job_arn=job_arn, status=status, waited=waited, reason=reason
+        )
 
 
 class JobConflictError(PersonalizeError):
@@ -144,6 +209,9 @@ class JobConflictError(PersonalizeError):
         where the two are alike and reuse was not wanted.
     """
 
+    may_pass = False
+    job_name: str
+    job_arn: str
     differences: dict[str, tuple[Any, Any]]
 
     def __init__(self, *, job_name: str, job_arn: str, differences: dict[str, tuple[Any, Any]] | None = None) -> None:
@@ -154,16 +222,21 @@ class JobConflictError(PersonalizeError):
                 for field, (theirs, ours) in sorted(differences.items())
             )
             message = (
-                f"The job name {job_name!r} is taken by {job_arn}, which was made from another request:\n{rows}\n"
+                f"The job name {job_name!r} is taken by a job that was made from another request:\n{rows}\n"
                 "Names are taken for good. Give this task another job_name, leave job_name out so that one is "
                 "derived from the run and the request, or set if_job_exists='new' to take the next free suffix."
             )
         else:
             message = (
-                f"The job name {job_name!r} is taken by {job_arn}, and if_job_exists='fail' was asked for. "
-                "Names are taken for good: use another job_name, or if_job_exists='reuse' or 'new'."
+                f"The job name {job_name!r} is taken, and if_job_exists='fail' was asked for. Names are taken for "
+                "good: use another job_name, or if_job_exists='reuse' or 'new'."
             )
-        super().__init__(message, job_name=job_name, job_arn=job_arn, differences=differences)
+        super().__init__(
+            ending_in(f"{message} The job that has it:", job_arn),
+            job_name=job_name,
+            job_arn=job_arn,
+            differences=differences,
+        )
 
 
 class QuotaTimeoutError(PersonalizeError, TimeoutError):
@@ -175,9 +248,13 @@ class QuotaTimeoutError(PersonalizeError, TimeoutError):
     :param reason: The service's own words.
     """
 
+    operation: str
+    waited: float
+    reason: str
+
     def __init__(self, *, operation: str, waited: float, reason: str) -> None:
         super().__init__(
-            f"{operation} found no free slot within {waited:.0f} s: {reason} No job was created. Raise "
+            f"{clause(reason)}: {operation} found no free slot within {waited:.0f} s, and no job was created. Raise "
             "quota_wait_timeout, run fewer jobs at once (an Airflow pool with include_deferred and as many slots as "
             "the quota), or ask AWS for a higher quota.",
             operation=operation,
@@ -192,10 +269,16 @@ class MissingOutputError(PersonalizeError):
 
     :param uri: What was looked for.
     :param reason: Why it was expected, and what to do.
+    :param may_pass: Whether it may be there when the task runs again, as where it was replaced during a load.
     """
 
-    def __init__(self, *, uri: str, reason: str) -> None:
-        super().__init__(f"Expected the object {uri}, but it does not exist. {reason}", uri=uri, reason=reason)
+    uri: str
+    reason: str
+
+    def __init__(self, *, uri: str, reason: str, may_pass: bool = False) -> None:
+        super().__init__(
+            f"Expected the object {uri}, but it does not exist. {reason}", uri=uri, reason=reason, may_pass=may_pass
+        )
 
 
 class InvalidLineError(PersonalizeError, ValueError):
@@ -205,6 +288,10 @@ class InvalidLineError(PersonalizeError, ValueError):
     :param location: Where: the object or query, and the number of the line or row.
     :param reason: What was expected, what came, and what to do.
     """
+
+    may_pass = False
+    location: str
+    reason: str
 
     def __init__(self, *, location: str, reason: str) -> None:
         super().__init__(f"{location}: {reason}", location=location, reason=reason)
@@ -220,6 +307,13 @@ class TooManyRejectsError(PersonalizeError):
     :param examples: The first of them, each as object, line, reason and text cut short, in words.
     :param kept_in: The table that holds all of them, where one was named.
     """
+
+    may_pass = False
+    rejects: int
+    lines: int
+    max_reject_rate: float
+    examples: list[str]
+    kept_in: str | None
 
     def __init__(
         self,
@@ -252,6 +346,10 @@ class TableMismatchError(PersonalizeError):
     :param reason: What was expected, what is there, and what to do.
     """
 
+    may_pass = False
+    table: str
+    reason: str
+
     def __init__(self, *, table: str, reason: str) -> None:
         super().__init__(f"The table {table} cannot take these rows: {reason}", table=table, reason=reason)
 
@@ -264,14 +362,26 @@ class OutputCheckError(PersonalizeError):
     :param failed: What does not hold, in words.
     :param figures: All figures.
     :param report_uri: Where the report is, if one was written.
+    :param details: What is missing, in sentences: ids without results, reasons of rejects.
     """
 
+    may_pass = False
+    table: str
+    failed: list[str]
     figures: dict[str, Any]
+    report_uri: str | None
 
     def __init__(
-        self, *, table: str, failed: list[str], figures: dict[str, Any], report_uri: str | None = None
+        self,
+        *,
+        table: str,
+        failed: list[str],
+        figures: dict[str, Any],
+        report_uri: str | None = None,
+        details: list[str] | None = None,
     ) -> None:
-        found = "\n".join(f"  {sentence}" for sentence in failed)
+        details = details or []
+        found = "\n".join([*(f"  {sentence}" for sentence in failed), *details])
         where = f"The report {report_uri} shows more. " if report_uri else ""
         super().__init__(
             f"The output in {table} is not good enough:\n{found}\n{where}The rows are loaded. Mend the input, the "
@@ -280,4 +390,5 @@ class OutputCheckError(PersonalizeError):
             failed=failed,
             figures=figures,
             report_uri=report_uri,
+            details=details,
         )

@@ -26,6 +26,8 @@ _ARN = re.compile(
     r"arn:(?P<partition>[a-z\d-]+):(?P<service>[a-z\d-]+):(?P<region>[^:]*):(?P<account>[^:]*):"
     r"(?P<resource_type>[^:/]+)/(?P<resource_id>.+)"
 )
+_ROLE = re.compile(r"arn:[a-z\d-]+:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+", re.ASCII)
+_KMS_KEY = re.compile(r"arn:aws[^:]*:kms:[^:]+:[0-9]{12}:key/.+")
 _BUCKET = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,254}")
 
 
@@ -65,19 +67,85 @@ def parse_arn(value: str, *, resource_type: str | None = None, parameter: str = 
         raise InvalidRequestError(
             f"{parameter}: expected an ARN like {wanted}, got one of a {match['resource_type']}: {value!r}."
         )
+    if resource_type is not None and not (match["region"] and match["account"]):
+        raise InvalidRequestError(
+            f"{parameter}: expected an ARN like {wanted}, got one without region or account: {value!r}."
+        )
     return Arn(**{key: match[key] for key in ("partition", "region", "account", "resource_type", "resource_id")})
 
 
-def job_kind_of(job_arn: str) -> JobKind:
+def parse_solution_arn(value: str, *, parameter: str = "solution_arn") -> Arn:
+    """
+    Take the ARN of a solution apart.
+
+    :param value: The ARN.
+    :param parameter: What the user calls it, for the message.
+    :raises InvalidRequestError: if it is none, as that of one of its versions.
+    """
+    arn = parse_arn(value, resource_type="solution", parameter=parameter)
+    if "/" in arn.resource_id:
+        raise InvalidRequestError(
+            f"{parameter}: expected the ARN of a solution, got that of one of its versions: give it as "
+            f"solution_version_arn. {value}"
+        )
+    return arn
+
+
+def parse_solution_version_arn(value: str, *, parameter: str = "solution_version_arn") -> Arn:
+    """
+    Take the ARN of a solution version apart.
+
+    :param value: The ARN.
+    :param parameter: What the user calls it, for the message.
+    :raises InvalidRequestError: if it is none, as that of the solution itself.
+    """
+    arn = parse_arn(value, resource_type="solution", parameter=parameter)
+    solution, _, version = arn.resource_id.partition("/")
+    if not solution or not version or "/" in version:
+        raise InvalidRequestError(
+            f"{parameter}: expected the ARN of a solution version, which ends in /<name>/<version>, got that of a "
+            f"solution: give it as solution_arn, which stands for its newest ACTIVE version. {value}"
+        )
+    return arn
+
+
+def check_role_arn(value: str, *, parameter: str = "role_arn") -> None:
+    """
+    Make sure that a value is the ARN of an IAM role.
+
+    :raises InvalidRequestError: if not.
+    """
+    if not isinstance(value, str) or len(value) > ARN_MAX or not _ROLE.fullmatch(value):
+        raise InvalidRequestError(
+            f"{parameter}: expected the ARN of the IAM role that Personalize assumes, like "
+            f"arn:aws:iam::123456789012:role/personalize, got {value!r}."
+        )
+
+
+def check_kms_key_arn(value: str, *, parameter: str = "KMS key") -> None:
+    """
+    Make sure that a value is the ARN of a KMS key; the service takes no alias.
+
+    :raises InvalidRequestError: if not.
+    """
+    if not isinstance(value, str) or not _KMS_KEY.fullmatch(value):
+        raise InvalidRequestError(
+            f"{parameter}: expected the ARN of a KMS key, like arn:aws:kms:us-east-1:123456789012:key/<id>, and no "
+            f"alias, got {value!r}."
+        )
+
+
+def job_kind_of(job_arn: str, *, parameter: str = "job_arn") -> JobKind:
     """
     Tell from a job's ARN what kind of job it is.
 
     :raises InvalidRequestError: if it is no ARN of a kind in :data:`~airflow_provider_personalize.resources.JOB_KINDS`.
     """
-    arn = parse_arn(job_arn, parameter="job_arn")
+    arn = parse_arn(job_arn, parameter=parameter)
     if arn.resource_type not in JOB_KINDS:
         raise InvalidRequestError(
-            f"job_arn: expected the ARN of a {' or '.join(JOB_KINDS)}, got one of a {arn.resource_type}: {job_arn!r}."
+            f"{parameter}: expected the ARN of a {' or '.join(JOB_KINDS)}, got one of a {arn.resource_type}: "
+            f"{job_arn!r}."
         )
     return JOB_KINDS[arn.resource_type]
 
@@ -94,7 +162,7 @@ def job_arn(kind: JobKind, name: str, *, beside: str) -> str:
     return str(Arn(other.partition, other.region, other.account, kind.arn_type, name))
 
 
-def check_job_name(name: str) -> str:
+def check_job_name(name: str, *, parameter: str = "job_name") -> str:
     """
     Return the name if the service would take it.
 
@@ -102,7 +170,7 @@ def check_job_name(name: str) -> str:
     """
     if not isinstance(name, str) or len(name) > JOB_NAME_MAX or not _JOB_NAME.fullmatch(name):
         raise InvalidRequestError(
-            f"job_name: expected 1 to {JOB_NAME_MAX} letters, digits, '-' and '_', starting with a letter or digit, "
+            f"{parameter}: expected 1 to {JOB_NAME_MAX} letters, digits, '-' and '_', starting with a letter or digit, "
             f"got {name!r} ({len(str(name))} characters). Leave job_name out to have one derived from the run."
         )
     return name
@@ -203,22 +271,25 @@ def parse_s3_uri(value: str, *, parameter: str = "S3 URI", max_length: int | Non
     return S3Uri(bucket, key)
 
 
-def check_separate(input_uri: str, output_uri: str) -> None:
+def overlap(input_uri: str, output_uri: str) -> str | None:
     """
-    Make sure that a job's output does not land under its input, nor its input lie under its output.
+    Say that a job's output lands under its input, or its input lies under its output; None where they are apart.
 
-    Both are prefixes, so ``s3://b/in`` takes in ``s3://b/in-results/`` too.
+    The service takes both, and the loader tells the job's own output from what it lies beside. But whatever reads all
+    of a folder, as the next job of the same input does, finds both. Both are prefixes, so ``s3://b/in`` takes in
+    ``s3://b/in-results/`` too.
 
-    :raises InvalidRequestError: if one is under the other.
+    :raises InvalidRequestError: if one of them is no S3 URI.
     """
     source = parse_s3_uri(input_uri, parameter="input_uri")
     # The service writes into the folder, whether or not the URI ends in a slash.
     target = parse_s3_uri(output_uri.rstrip("/") + "/", parameter="output_uri", max_length=S3_PATH_MAX + 1)
     if source.bucket != target.bucket:
-        return
-    if target.key.startswith(source.key) or source.key.startswith(target.key):
-        raise InvalidRequestError(
-            f"Expected input and output in different folders, got input_uri {input_uri!r} and output_uri "
-            f"{output_uri!r}: one lies under the other (a path is a prefix: 's3://b/in' takes in 's3://b/in-2/' too), "
-            "so the next job would read this one's output. Give each its own folder, ending in '/'."
-        )
+        return None
+    if not target.key.startswith(source.key) and not source.key.startswith(target.key):
+        return None
+    return (
+        f"Input and output lie in one place: of input_uri {input_uri!r} and output_uri {output_uri!r} one lies under "
+        "the other (a path is a prefix: 's3://b/in' takes in 's3://b/in-2/' too), so the next job with this input may "
+        "read this one's output as input. Better give each its own folder, ending in '/'."
+    )

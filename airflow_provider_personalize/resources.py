@@ -17,13 +17,16 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
-from airflow_provider_personalize.exceptions import InvalidRequestError, JobFailedError
+from airflow_provider_personalize.exceptions import JobFailedError, UnexpectedAnswerError
 
 #: Statuses as the service was recorded to write them.
 CREATE_PENDING = "CREATE PENDING"
 CREATE_IN_PROGRESS = "CREATE IN_PROGRESS"
 ACTIVE = "ACTIVE"
 CREATE_FAILED = "CREATE FAILED"
+
+#: How much of an answer that is none goes into a message.
+SHOWN = 120
 
 
 class JobState(StrEnum):
@@ -154,7 +157,7 @@ class JobStatus:
             )
 
 
-def read_status(kind: JobKind, response: Mapping[str, Any]) -> JobStatus:
+def read_status(kind: JobKind, response: Any, *, job_arn: str | None = None) -> JobStatus:
     """
     Read a job's state from a describe response, or from one line of a listing.
 
@@ -163,24 +166,68 @@ def read_status(kind: JobKind, response: Mapping[str, Any]) -> JobStatus:
 
     :param kind: The job's kind.
     :param response: What ``Describe…`` answered (the wrapping key included or not), or one line of ``List…``.
-    :raises InvalidRequestError: if the response holds no status, as one of another kind of job would not.
+    :param job_arn: The job that was asked about, where one was.
+    :raises UnexpectedAnswerError: if it is no such thing: without a status, as one of another kind of job would be, or
+        about another job.
     """
-    job = response.get(kind.response_key, response)
-    status = job.get("status")
-    if not status:
-        raise InvalidRequestError(
-            f"Expected a description of a {kind.words} with a status, got one with the keys {sorted(job)}."
+    operation = kind.describe_operation if job_arn else kind.list_operation
+    job = response.get(kind.response_key, response) if isinstance(response, Mapping) else response
+    if not isinstance(job, Mapping):
+        came = f"{type(job).__name__}: {shown(job)}"
+        raise UnexpectedAnswerError(
+            operation=operation, reason=f"Expected a description of a {kind.words}, got {came}", arn=job_arn
         )
-    arn = job.get(kind.arn_key, "")
+    status, arn = job.get("status"), job.get(kind.arn_key) or ""
+    if not isinstance(status, str) or not status:
+        came = f"the status {shown(status)}" if status else f"one with the keys {shown(sorted(map(str, job)))}"
+        raise UnexpectedAnswerError(
+            operation=operation,
+            reason=f"Expected a description of a {kind.words} with a status, got {came}",
+            arn=job_arn,
+        )
+    if not isinstance(arn, str) or (job_arn and arn != job_arn):
+        raise UnexpectedAnswerError(
+            operation=operation,
+            reason=f"Expected the ARN of the {kind.words} that was asked about, got {shown(arn)}",
+            arn=job_arn,
+        )
+    created_at = job.get("creationDateTime")
     return JobStatus(
         kind=kind,
         arn=arn,
-        name=job.get("jobName") or arn.rpartition("/")[2],
+        name=text_at(job, "jobName") or arn.rpartition("/")[2],
         status=status,
         state=STATES.get(status, JobState.RUNNING),
         known=status in STATES,
-        failure_reason=job.get("failureReason"),
-        created_at=job.get("creationDateTime"),
-        solution_version_arn=job.get("solutionVersionArn"),
-        output_uri=job.get("jobOutput", {}).get("s3DataDestination", {}).get("path"),
+        failure_reason=text_at(job, "failureReason"),
+        created_at=created_at if isinstance(created_at, datetime) else None,
+        solution_version_arn=text_at(job, "solutionVersionArn"),
+        output_uri=text_at(job, "jobOutput", "s3DataDestination", "path"),
     )
+
+
+def entries_of(kind: JobKind, page: Any) -> list[Any]:
+    """
+    Give the lines of one page of a listing.
+
+    :raises UnexpectedAnswerError: if it holds no list.
+    """
+    entries = page.get(kind.list_key) if isinstance(page, Mapping) else None
+    if not isinstance(entries, list):
+        raise UnexpectedAnswerError(
+            operation=kind.list_operation, reason=f"Expected a list of {kind.words}s, got {shown(entries)}"
+        )
+    return entries
+
+
+def text_at(value: Any, *path: str) -> str | None:
+    """Give the text at a place of an answer; None where there is none, or something else."""
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value if isinstance(value, str) and value else None
+
+
+def shown(value: Any) -> str:
+    """Write a value of somebody else's into a message, cut short."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

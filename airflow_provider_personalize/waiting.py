@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from airflow_provider_personalize.exceptions import JobTimeoutError
+from airflow_provider_personalize.exceptions import InvalidRequestError, JobTimeoutError, PersonalizeError
 from airflow_provider_personalize.naming import job_kind_of
 from airflow_provider_personalize.resources import JobState, JobStatus
 
@@ -24,8 +24,8 @@ DEFAULT_TIMEOUT = 24 * 60 * 60
 
 #: What to log when a task is killed that has a job.
 STILL_RUNNING = (
-    "The task is being killed, but a Personalize job cannot be stopped: %s runs on, and is billed. Clearing or "
-    "retrying the task that created it finds it again."
+    "The task is being killed, but its Personalize job cannot be stopped: it runs on, and is billed. Clearing or "
+    "retrying the task that created it finds it again. %s"
 )
 
 
@@ -37,6 +37,22 @@ class Logger(Protocol):
 
     def warning(self, msg: str, /, *args: Any) -> Any:
         """Log at level WARNING."""
+
+
+def in_seconds(value: float | timedelta, parameter: str) -> float:
+    """
+    Give a duration, which the user may write as a number or as a timedelta, in seconds.
+
+    :param value: What the user gave.
+    :param parameter: What the user calls it, for the message.
+    :raises InvalidRequestError: if it is neither, or no duration.
+    """
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
+        raise InvalidRequestError(
+            f"{parameter}: expected seconds, as a number from 0 or a timedelta, got {value!r} ({type(value).__name__})."
+        )
+    return seconds
 
 
 def jittered(seconds: float, share: float = 0.1) -> float:
@@ -76,7 +92,8 @@ class JobWatch:
     :param job_arn: The job.
     :param deadline: When the wait gives up, in seconds since the epoch.
     :param log: Where changes are told: each once, however often it is seen.
-    :param started: When the wait began, in seconds since the epoch.
+    :param started: When the wait began, in seconds since the epoch: before a rescheduled sensor's earlier looks, and
+        before its triggerer was restarted.
     """
 
     job_arn: str
@@ -119,8 +136,20 @@ class JobWatch:
         :param reason: The reason in words; the same reason twice in a row is logged once.
         """
         if reason != self.last_error:
-            self.log.warning("Could not look at the job, will keep trying until the deadline: %s", reason)
+            self.log.warning("%s. The job could not be looked at; trying again until the deadline.", reason.rstrip("."))
             self.last_error = reason
+
+    def see_error(self, error: Exception, reason: str) -> None:
+        """
+        Take in that a look ended in an error: one that may pass is trouble, whatever it is.
+
+        :param error: The error.
+        :param reason: What it says, in words.
+        :raises PersonalizeError: the error itself, where it cannot pass.
+        """
+        if isinstance(error, PersonalizeError) and not error.may_pass:
+            raise error
+        self.see_trouble(reason)
 
     @property
     def remaining(self) -> float:

@@ -2,8 +2,8 @@
 ### A batch job on demand
 
 For people rather than schedules: **Trigger** opens a form that asks what to make, for whom, and where to put it. No
-code, no ARNs. A job costs money and cannot be stopped, so a wrong combination is refused before anything is submitted:
-by the form, or by the first task with a sentence in its log.
+code, no ARNs. A job costs money and cannot be stopped, so what cannot work is refused before anything is submitted: by
+the form, or by the first task, which fails once, with a sentence in its log for each thing that is wrong.
 
 It runs as it is against the local stand-in (`make airflow`). Against AWS, give the connections `aws_default` and
 `postgres_default`, and set these Airflow variables.
@@ -14,7 +14,8 @@ It runs as it is against the local stand-in (`make airflow`). Against AWS, give 
 | `personalize_role_arn` | the role that Personalize reads and writes that bucket with |
 | `personalize_arn_prefix` | what the ARNs of your solutions and filters begin with |
 
-A query of the form is run with the rights of the connection `postgres_default`: give that one no more than it needs.
+A query of the form only reads, whatever it says, and reads with the rights of the connection `postgres_default`: give
+that one no more than it needs.
 """
 
 # ruff: noqa: AIR311 - on Airflow 2, Param comes from where Airflow 3 no longer has it
@@ -23,16 +24,27 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
+from airflow_provider_personalize.batch.expressions import filter_placeholders
+from airflow_provider_personalize.batch.input import InputCheck
+from airflow_provider_personalize.batch.input_rows import InputRows
+from airflow_provider_personalize.batch.recipes import find_recipe
 from airflow_provider_personalize.compat import AirflowFailException
+from airflow_provider_personalize.exceptions import PersonalizeError
+from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.operators.batch import (
     PersonalizeCreateBatchInferenceJobOperator,
     PersonalizeCreateBatchSegmentJobOperator,
 )
+from airflow_provider_personalize.resources import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB
+from airflow_provider_personalize.transfers.input_objects import check_job
 from airflow_provider_personalize.transfers.personalize_to_sql import PersonalizeToSqlOperator
+from airflow_provider_personalize.transfers.query import database_hook, stream_query
 from airflow_provider_personalize.transfers.sql_to_personalize import SqlToPersonalizeInputOperator
+from airflow_provider_personalize.transfers.statements import single_statement
 
 try:
     from airflow.sdk import DAG, Param, task
@@ -177,7 +189,7 @@ def what_is_wrong(params: dict[str, Any]) -> list[str]:
         "Query: expected one statement that begins with SELECT or WITH.": (
             from_query
             and bool((params["sql"] or "").strip())
-            and not re.match(r"\s*(SELECT|WITH)\b", params["sql"], re.IGNORECASE)
+            and not re.match(r"(\s|--.*\n|\()*(SELECT|WITH)\b", params["sql"], re.IGNORECASE)
         ),
         "Folder on S3: expected one, since the ids come from files on S3.": not from_query and not params["input_uri"],
         "Folder on S3: leave it empty, since the ids come from a query, or choose files on S3.": (
@@ -195,6 +207,80 @@ def what_is_wrong(params: dict[str, Any]) -> list[str]:
     return [sentence for sentence, broken in rules.items() if broken]
 
 
+def what_is_refused(asked: dict[str, Any], arn: str, written: dict[str, Any]) -> list[str]:
+    """Say what the service and the database would refuse: a solution, a filter, the folder or the query."""
+    wrong, hook, recipe = [], PersonalizeHook(aws_conn_id=AWS), None
+    kind = BATCH_INFERENCE_JOB if asked["job"] == "inference" else BATCH_SEGMENT_JOB
+    request: dict[str, Any] = {"numResults": asked["num_results"], "batchInferenceJobConfig": written["config"]}
+    try:
+        request["solutionVersionArn"] = hook.newest_active_version(f"{arn}:solution/{asked['solution']}")
+        version = hook.conn.describe_solution_version(solutionVersionArn=request["solutionVersionArn"])
+        recipe = find_recipe(version["solutionVersion"].get("recipeArn", ""))
+    except PersonalizeError as error:
+        wrong.append(f"Solution: {error}")
+    placeholders = frozenset(written["parameters"])
+    if asked["filter"]:
+        request["filterArn"] = f"{arn}:filter/{asked['filter']}"
+        try:
+            found = hook.conn.describe_filter(filterArn=request["filterArn"])["filter"]
+            placeholders = filter_placeholders(found.get("filterExpression", ""))
+        except hook.conn.exceptions.ResourceNotFoundException as error:
+            wrong.append(f"Filter: {error}")
+    if wrong:
+        return wrong
+    if asked["ids_from"] == "s3":
+        request["jobInput"] = {"s3DataSource": {"path": asked["input_uri"]}}
+        try:
+            check_job(hook, kind, request, whole=False)
+        except PersonalizeError as error:
+            wrong.append(str(error))
+        return wrong
+    if placeholders != frozenset(written["parameters"]):
+        wanted, given = (", ".join(sorted(names)) or "none" for names in (placeholders, written["parameters"]))
+        wrong.append(f"Values for the filter: expected values for {wanted}, got values for {given}.")
+    try:
+        check = InputCheck(recipe, placeholders=placeholders)
+        check.check_request(kind, request)
+        check.raise_for_problems()
+    except PersonalizeError as error:
+        wrong.append(str(error))
+    return wrong or what_the_query_lacks(written, recipe)
+
+
+def what_the_query_lacks(written: dict[str, Any], recipe: Any) -> list[str]:
+    """Run the query as far as its first rows, and say why they are no input."""
+    try:
+        with stream_query(database_hook(WAREHOUSE), written["sql"], written["parameters"]) as rows:
+            lines = InputRows(rows.columns, filter_values=written["filter_values"], recipe=recipe)
+            first = next(iter(rows), None)
+            if first is None:
+                return ["Query: expected at least one row, got none."]
+            lines.encode(first.rows())
+    except Exception as error:
+        # The names that every driver has for what another try would not heal.
+        refusals = {"ProgrammingError", "DataError", "InternalError", "NotSupportedError", PersonalizeError.__name__}
+        if not refusals & {base.__name__ for base in type(error).__mro__}:
+            raise
+        return [f"Query: {str(error).removeprefix('sql: ').strip()}"]
+    return []
+
+
+def alone(sql: str) -> str:
+    """Give the query without what may stand behind it, so that it can stand in brackets."""
+    with closing(database_hook(WAREHOUSE).get_conn()) as connection:
+        try:
+            return single_statement(sql, connection, parameter="Query")
+        except PersonalizeError as error:
+            refuse([str(error)])
+            raise
+
+
+def refuse(wrong: list[str]) -> None:
+    """Fail, without a retry, where something is wrong."""
+    if wrong:
+        raise AirflowFailException("Nothing was submitted. Please trigger again:\n" + "\n".join(wrong)) from None
+
+
 with DAG(
     dag_id="batch_on_demand",
     description="Recommendations or segments for whom you like, asked for in a form",
@@ -207,22 +293,26 @@ with DAG(
 ):
 
     @task(multiple_outputs=True)
-    def check(params: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Refuse what does not go together; give the query with the filter's values, and the exploration settings."""
+    def check(arn: str = "", params: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Refuse what cannot work; give the query with the filter's values, and the exploration settings."""
         asked = dict(params or {})
-        if wrong := what_is_wrong(asked):
-            raise AirflowFailException("Nothing was submitted. Please trigger again:\n" + "\n".join(wrong)) from None
+        refuse(what_is_wrong(asked))
         # The values travel as parameters of the query: each becomes a column, the same in all rows.
         values = {name: json.dumps(given) for name, given in (asked["filter_values"] or {}).items()}
         columns = "".join(f', CAST(%({name})s AS text) AS "{name}"' for name in values)
-        query = (asked["sql"] or "").strip().rstrip(";").replace("%", "%%")
+        query = asked["sql"] or ""
+        if values:
+            query = alone(query).replace("%", "%%")
+            query = f"SELECT asked.*{columns} FROM ({query}\n) AS asked"  # noqa: S608 - whoever may trigger may ask
         weight = asked["exploration_weight"]
-        return {
-            "sql": f"SELECT asked.*{columns} FROM ({query}\n) AS asked",  # noqa: S608 - whoever may trigger may ask
+        written = {
+            "sql": query,
             "parameters": values,
             "filter_values": {name: name for name in values},
             "config": {} if weight is None else {"itemExplorationConfig": {"explorationWeight": str(weight)}},
         }
+        refuse(what_is_refused(asked, arn, written))
+        return written
 
     @task.branch
     def where_from(ids_from: str) -> str:
@@ -234,7 +324,7 @@ with DAG(
         """Go on with the job that was asked for."""
         return job
 
-    checked = check()
+    checked = check(ARN)
     source = where_from("{{ params.ids_from }}")
     job = which_job("{{ params.job }}")
 

@@ -13,23 +13,27 @@ It runs as it is against the local stand-in (`make demo`). Against AWS, nothing 
 | `personalize_bucket` | the S3 bucket for the jobs' input and output |
 | `personalize_role_arn` | the role that Personalize reads and writes that bucket with |
 | `personalize_solution_arn` | the solution, of a recipe for user personalization; its newest active version is used |
-| `email_preview_dir` | the folder for the two pages; the system's folder for temporary files by default |
+| `email_preview_dir` | the folder for the two pages; by default `email_previews` in Airflow's home |
 
 The database has the tables `subscribers` (`user_id, name, email, subscribed`) and `items` (`item_id, title, genres`).
 The tables `recommendations` and `email_list` are made by the first run.
+
+The task `recommend` creates the job and waits for it, in the triggerer. So its `retries` heal a job that has failed:
+they make another one. A sensor's could not, since it would look at the same failed job again (see
+`personalized_ranking`).
 """
 
 from __future__ import annotations
 
-import tempfile
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
 
 from airflow_provider_personalize.operators.batch import PersonalizeCreateBatchInferenceJobOperator
 from airflow_provider_personalize.operators.output_check import PersonalizeOutputCheckOperator
-from airflow_provider_personalize.sensors.batch import PersonalizeBatchInferenceJobSensor
 from airflow_provider_personalize.transfers.personalize_to_sql import PersonalizeToSqlOperator
 from airflow_provider_personalize.transfers.sql_to_personalize import SqlToPersonalizeInputOperator
 
@@ -49,7 +53,12 @@ SOLUTION = (
     "'arn:aws:personalize:us-east-1:123456789012:solution/user-personalization') }}"
 )
 
-PAGES = f"{{{{ var.value.get('email_preview_dir', '') or '{tempfile.gettempdir()}' }}}}"
+# The pages hold names and addresses, so they go to no folder that is shared, as the one for temporary files is.
+HOME = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
+PAGES = f"{{{{ var.value.get('email_preview_dir', '') or '{HOME / 'email_previews'}' }}}}"
+
+#: What other DAGs can be scheduled on: recommendations that are good enough.
+RECOMMENDATIONS = Asset("recommendations")
 
 # A run that was triggered by hand has no logical date on Airflow 3.
 RUN_DATE = "{{ (dag_run.logical_date or dag_run.run_after) | ds }}"
@@ -83,26 +92,20 @@ with DAG(
         input_uri=prepare.output,
         output_uri=f"{FOLDER}/output/",
         num_results=25,
-        aws_conn_id=AWS,
-    )
-
-    wait = PersonalizeBatchInferenceJobSensor(
-        task_id="wait",
-        job_arn=recommend.output,
         deferrable=True,
-        poke_interval=10,
-        timeout=timedelta(hours=6).total_seconds(),
+        poll_interval=10,
+        timeout=timedelta(hours=6),
         aws_conn_id=AWS,
     )
 
     load = PersonalizeToSqlOperator(
         task_id="load",
-        job_arn=wait.output,
+        job_arn=recommend.output,
         sql_conn_id=WAREHOUSE,
         table="recommendations",
         write_mode="replace_slice",
         extra_columns={"run_date": RUN_DATE},
-        outlets=[Asset("recommendations")],
+        rejects_table="recommendations_rejected",
         aws_conn_id=AWS,
     )
 
@@ -114,6 +117,7 @@ with DAG(
         input_sql="SELECT user_id FROM subscribers",
         catalog_sql="SELECT item_id, title FROM items",
         loaded=load.output,
+        rejects_table="recommendations_rejected",
         checks={"entity_coverage": {"geq_to": 0.9}},
         warn_checks={
             "min_results": {"geq_to": "{{ params.top_n }}"},
@@ -123,6 +127,11 @@ with DAG(
         report_uri=f"{PAGES}/recommendations_{RUN_DATE}.html",
         aws_conn_id=AWS,
     )
+
+    @dag.task(outlets=[RECOMMENDATIONS])
+    def announce(loaded: dict[str, Any], outlet_events: Any = None) -> None:
+        """Tell the DAGs that are scheduled on the recommendations, now that the check has passed."""
+        outlet_events[RECOMMENDATIONS].extra.update(loaded, table="recommendations")
 
     # The statements are one transaction: whoever reads the list sees tonight's emails, or the state before.
     email_list = SQLExecuteQueryOperator(
@@ -179,8 +188,9 @@ with DAG(
         templates = Environment(loader=FileSystemLoader(Path(__file__).with_name("templates")), autoescape=True)
         page = templates.get_template("email_preview.html").render(run_date=run_date, shown=shown, **summary)
         path = Path(folder) / f"email_list_{run_date}.html"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.write_text(page, encoding="utf-8")
         return str(path)
 
+    check >> announce(load.output)
     load >> check >> email_list >> preview(RUN_DATE, "{{ params.preview_emails }}", PAGES)

@@ -4,6 +4,10 @@
 A short list of offers is the same for everybody, but who sees which first is not: every night it is put in order for
 each subscriber, by a solution of the recipe Personalized-Ranking.
 
+This one waits in a task of its own, a sensor, as for a job that another DAG has created. The price is that no retry
+heals a failed job: the sensor would look at the same job again, so it fails for good, and it is the green task `rank`
+that has to be cleared. The other examples create and wait in one task, whose retries make another job.
+
 The database has the tables `subscribers` (`user_id, subscribed`) and `offers` (`item_id`).
 
 It runs as it is against the local stand-in (`make airflow`). Against AWS, give the connections `aws_default` and
@@ -16,6 +20,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from airflow_provider_personalize.operators.batch import PersonalizeCreateBatchInferenceJobOperator
+from airflow_provider_personalize.sensors.batch import PersonalizeBatchInferenceJobSensor
 from airflow_provider_personalize.transfers.personalize_to_sql import PersonalizeToSqlOperator
 from airflow_provider_personalize.transfers.sql_to_personalize import SqlToPersonalizeInputOperator
 
@@ -64,13 +69,20 @@ with DAG(
         role_arn=ROLE,
         input_uri=prepare.output,
         output_uri=f"{FOLDER}/output/",
+        aws_conn_id=AWS,
+    )
+
+    wait = PersonalizeBatchInferenceJobSensor(
+        task_id="wait",
+        job_arn=rank.output,
         deferrable=True,
+        timeout=timedelta(hours=6),
         aws_conn_id=AWS,
     )
 
     PersonalizeToSqlOperator(
         task_id="load",
-        job_arn=rank.output,
+        job_arn=wait.output,
         sql_conn_id=WAREHOUSE,
         table="ranked_offers",
         write_mode="replace",

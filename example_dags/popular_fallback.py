@@ -1,8 +1,9 @@
 """
 ### What is popular, for those nobody knows yet
 
-Whenever `nightly_email_list` has loaded its recommendations, the subscribers who got none get what is popular, by a
-solution of the recipe Popularity-Count: the load announces its table as an asset, and this DAG is scheduled on that.
+Whenever `nightly_email_list` has loaded recommendations that are good enough, the subscribers who got none get what is
+popular, by a solution of the recipe Popularity-Count: the table is announced as an asset once the check has passed, and
+this DAG is scheduled on that.
 The rows go to the table `fallback_recommendations`. Where everybody has recommendations, the rest of the run is
 skipped.
 

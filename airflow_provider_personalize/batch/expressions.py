@@ -7,6 +7,7 @@ This module is pure: it imports neither Airflow nor boto3.
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 _SPACE = re.compile(r"\s*")
 _COLUMN = re.compile(r"items\.[a-z_]\w*(?![\w.])", re.IGNORECASE | re.ASCII)
@@ -76,10 +77,52 @@ def _problem(expression: str, position: int, expected: str) -> str:
     )
 
 
-def filter_placeholders(expression: str) -> frozenset[str]:
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_PLACEHOLDER = re.compile(r"\$(\w+)", re.ASCII)
+_INTERACTIONS = re.compile(r"\bInteractions\s*\.", re.IGNORECASE)
+_ENTITY = re.compile(r"\b(?:INCLUDE|EXCLUDE)\s+(ItemID|UserID)\b", re.IGNORECASE)
+
+
+class Filter(NamedTuple):
     """
-    Give the names of a filter's placeholders: what stands as ``$NAME`` outside quoted text.
+    What an input has to know of a filter.
+
+    :param required: The placeholders of INCLUDE clauses: each line gives values for them.
+    :param optional: Those of EXCLUDE clauses alone. Whether they may be left out is told differently in two places.
+    :param entities: What its clauses take or leave out, in lower case: ``itemid``, ``userid``.
+    :param of_interactions: Whether it looks at interactions.
+    """
+
+    required: frozenset[str] = frozenset()
+    optional: frozenset[str] = frozenset()
+    entities: frozenset[str] = frozenset()
+    of_interactions: bool = False
+
+
+def read_filter(expression: str) -> Filter:
+    """
+    Tell what an input has to know of a filter, whose clauses are joined by ``|``.
 
     :param expression: The filter's expression, as ``DescribeFilter`` gives it.
     """
-    return frozenset(re.findall(r"\$(\w+)", re.sub(r'"(?:[^"\\]|\\.)*"', '""', expression), re.ASCII))
+    bare = _QUOTED.sub('""', expression)
+    placeholders: dict[bool, set[str]] = {True: set(), False: set()}
+    for clause in bare.split("|"):
+        placeholders[clause.lstrip().lower().startswith("exclude")].update(_PLACEHOLDER.findall(clause))
+    required = frozenset(placeholders[False])
+    return Filter(
+        required,
+        frozenset(placeholders[True]) - required,
+        frozenset(entity.lower() for entity in _ENTITY.findall(bare)),
+        bool(_INTERACTIONS.search(bare)),
+    )
+
+
+def filter_placeholders(expression: str) -> frozenset[str]:
+    """
+    Give the names of all of a filter's placeholders.
+
+    :param expression: The filter's expression, as ``DescribeFilter`` gives it.
+    """
+    found = read_filter(expression)
+    return found.required | found.optional

@@ -133,7 +133,7 @@ class FastDecoder:
         items = list(chain.from_iterable(lists))
         check_ids([*entities, *items], "line")
         counts = list(map(len, lists))
-        return self._batch(entities, counts, items, [record.output.scores for record in records])
+        return self._batch(records, entities, counts, items)
 
     def _columns(self, records: list[Any]) -> Batch:
         """Find the texts of lines without escapes."""
@@ -158,17 +158,18 @@ class FastDecoder:
         alone[firsts[1:] - 1] = True
         _expect(alone)
         items = PackedTexts(data, begins + 1, ends - begins - 1)
-        return self._batch(entities, counts.tolist(), items, [record.output.scores for record in records])
+        return self._batch(records, entities, counts.tolist(), items)
 
-    def _batch(self, entities: Sequence[str], counts: list[int], items: Sequence[str], scores: list[Any]) -> Batch:
+    def _batch(self, records: list[Any], entities: Sequence[str], counts: list[int], items: Sequence[str]) -> Batch:
         return Batch(
             entities=entities,
             counts=counts,
             first_ranks=[1] * len(counts),
             themes=[None] * len(counts),
             items=items,
-            scores=self._scores(scores, counts),
+            scores=self._scores([record.output.scores for record in records], counts),
             relevances=[None] * len(items),
+            filters=[record.input.filterValues for record in records],
         )
 
     def _scores(self, parts: list[Any], counts: list[int]) -> list[float | None]:

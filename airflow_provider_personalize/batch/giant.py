@@ -149,6 +149,7 @@ def read_giant(file: IO[bytes], *, fast: bool = True) -> Iterator[Line]:
             [None] * len(piece) if scores is None else list(islice(scores, len(piece))),
             head.theme,
             [None] * len(piece) if relevances is None else list(islice(relevances, len(piece))),
+            head.filters,
         )
 
 

@@ -8,19 +8,29 @@ Runs of lines that are plainly good are taken by one call of a regular expressio
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import permutations
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from airflow_provider_personalize.batch.expressions import item_attributes_problem
+from airflow_provider_personalize.batch.expressions import Filter
+from airflow_provider_personalize.batch.input_files import neighbours, without_output
+from airflow_provider_personalize.batch.input_lines import (
+    FILTER_VALUE,
+    KNOWN_KEYS,
+    MAX_LINE_BYTES,
+    Repeats,
+    good_lines,
+    is_utf8,
+    value_problem,
+    whole_lines,
+)
 from airflow_provider_personalize.batch.recipes import (
+    ATTRIBUTES,
     LINE_KEYS,
     MAX_BYTES,
     MAX_FILES,
-    MAX_ID_LENGTH,
     MAX_LINES,
     MAX_THEME_ITEMS,
+    RANKING,
     Keys,
     Recipe,
     describe_keys,
@@ -31,20 +41,8 @@ from airflow_provider_personalize.resources import BATCH_INFERENCE_JOB, BATCH_SE
 
 #: The most users of one line of a segment job.
 MAX_SEGMENT_USERS = 5_000_000
-#: Bytes from which on a line cannot be meant: the longest list of the longest ids is far shorter.
-MAX_LINE_BYTES = 16_000_000
-
-# A plainly good id begins with a byte that no blank character begins with, and has no escapes. Whatever else may be
-# good is for the parser to say. Possessive repeats (*+) do not backtrack, so a run may have any length.
-_GOOD_ID = rb'"[!#-\[\]-~\xc3-\xdf\xe4-\xf4][^"\\\x00-\x1f]{0,%d}+"' % (MAX_ID_LENGTH - 1)
-_GOOD_VALUE: Mapping[str, bytes] = {
-    "userId": _GOOD_ID,
-    "itemId": _GOOD_ID,
-    "itemList": rb"\[(?:%b, ?)*+%b\]" % (_GOOD_ID, _GOOD_ID),
-}
-_KNOWN_KEYS = Keys().union(*LINE_KEYS)
-_GOOD_FILTER_VALUE = rb'"(?:\\"[^"\\\x00-\x1f]*+\\",)*+\\"[^"\\\x00-\x1f]*+\\""'
-_FILTER_VALUE = re.compile(r'(?:"[^"\\]*",\s*)*"[^"\\]*"')
+#: The most results that any public text names, for a single request. Whether a batch job takes more is not known.
+USUAL_RESULTS = 500
 
 
 class Problem(NamedTuple):
@@ -69,7 +67,9 @@ class InputCheck:
     :param recipe: The recipe of the job's solution version; None where it is not known, so that every form of a line
         passes.
     :param placeholders: The placeholders of the job's filter, which every line has to give values for.
+    :param optional_placeholders: Those that a line may leave out, as far as is known: what lacks is a warning.
     :param themes: Whether the job makes themes.
+    :param new_recipe: Whether the recipe is one that this package does not know: what its lines hold is its own.
     :param max_shown: How many problems are kept; all are counted.
     """
 
@@ -78,27 +78,41 @@ class InputCheck:
         recipe: Recipe | None = None,
         *,
         placeholders: Iterable[str] = (),
+        optional_placeholders: Iterable[str] = (),
         themes: bool = False,
+        new_recipe: bool = False,
         max_shown: int = 20,
     ) -> None:
         self.recipe = recipe
         self.placeholders = frozenset(placeholders)
+        self.optional_placeholders = frozenset(optional_placeholders)
         self.themes = themes
+        self.new_recipe = new_recipe
         self.max_shown = max_shown
         #: The first problems.
         self.problems: list[Problem] = []
+        #: What the service may take, but hardly anybody means; one of a kind.
+        self.warnings: list[Problem] = []
         #: How many problems there are.
         self.count = 0
         #: How many lines were checked.
         self.lines = 0
         self._choices = (recipe.lines if recipe else ()) or (*LINE_KEYS, Keys())
-        self._good = re.compile(rb"(?:%b)*+" % b"|".join(self._good_lines()))
+        self._good = good_lines(self._choices, [self.placeholders | self.optional_placeholders])
+        self._missing_told = False
+        # Elsewhere, another line of the same entity says nothing else.
+        may_repeat = self.placeholders or self.optional_placeholders or RANKING in self._choices
+        self._repeats = Repeats() if may_repeat else None
 
     def add(self, location: str, reason: str) -> None:
         """Count a problem, and keep it while there are few."""
         self.count += 1
         if self.count <= self.max_shown:
             self.problems.append(Problem(location, reason))
+
+    def warn(self, location: str, reason: str) -> None:
+        """Keep a warning."""
+        self.warnings.append(Problem(location, reason))
 
     def raise_for_problems(self) -> None:
         """
@@ -117,27 +131,43 @@ class InputCheck:
             count=self.count,
         )
 
-    def check_objects(self, input_uri: str, objects: Iterable[tuple[str, int]]) -> None:
+    def check_objects(
+        self, input_uri: str, objects: Iterable[tuple[str, int]], output_uri: str | None = None
+    ) -> list[str]:
         """
         Check which objects a job would read.
 
         :param input_uri: The job's ``input_uri``.
         :param objects: Key and size, in bytes, of every object whose key begins with that of the URI.
+        :param output_uri: The job's ``output_uri``.
+        :return: The keys of those whose lines are input: not those that are empty, nor other jobs' output.
         """
         prefix = parse_s3_uri(input_uri, parameter="input_uri", max_length=None)
-        folder = prefix.key if prefix.key.endswith("/") or not prefix.key else f"{prefix.key}/"
-        files = total = 0
-        for key, size in objects:
-            if not size:
-                continue  # A folder, as the S3 console makes one, or a marker, as Spark's _SUCCESS: no lines to miss.
-            files += 1
-            total += size
-            location = f"s3://{prefix.bucket}/{key}"
-            if key != prefix.key and not key.startswith(folder):
+        # What is empty is a folder, as the S3 console makes one, or a marker, as Spark's _SUCCESS: no lines to miss.
+        sizes = {key: size for key, size in objects if size}
+        keys = without_output(sizes, output_uri)
+        if left_out := sizes.keys() - keys:
+            self.warn(
+                input_uri,
+                f"expected input only, got {len(left_out):,} object(s) that jobs have written, as {min(left_out)}, "
+                "which were not checked. The service may read them: better give input and output folders of their own.",
+            )
+        files, total = len(keys), sum(map(sizes.__getitem__, keys))
+        strange = neighbours(prefix.key, keys)
+        for key in strange:
+            self.add(
+                f"s3://{prefix.bucket}/{key}",
+                f"expected every object to lie in {input_uri}/, got a neighbour's, since a path is a prefix: end "
+                "input_uri in '/' if it is a folder, or keep the neighbour elsewhere.",
+            )
+        named: dict[str, str] = {}
+        for key in keys if not strange else ():
+            name = key.rpartition("/")[2]
+            if (other := named.setdefault(name, key)) != key:
                 self.add(
-                    location,
-                    f"expected every object to lie in {input_uri}/, got a neighbour's, since a path is a prefix: end "
-                    "input_uri in '/' if it is a folder, or keep the neighbour elsewhere.",
+                    f"s3://{prefix.bucket}/{key}",
+                    f"expected each object to have a name of its own, got the name of {other}, too: the output of both "
+                    f"would be {name}.out, and one of them lost. Rename one, or make two jobs of them.",
                 )
         if not files:
             self.add(input_uri, "expected the job's input there, got nothing; check the path, or run its task first.")
@@ -145,6 +175,7 @@ class InputCheck:
             self.add(input_uri, f"expected at most {MAX_FILES:,} files, got {files:,}; put more lines into each.")
         if total > MAX_BYTES:
             self.add(input_uri, f"expected at most {MAX_BYTES:,} bytes in all, got {total:,}; make several jobs of it.")
+        return keys
 
     def check_lines(self, uri: str, chunks: Iterable[bytes], *, whole: bool = True) -> None:
         """
@@ -155,12 +186,18 @@ class InputCheck:
         :param whole: Whether these are all of its bytes; where not, the last line may be cut off.
         """
         number = 0
-        for text in _whole_lines(chunks, whole=whole):
+        for text in whole_lines(chunks, whole=whole):
             if text is None:
                 self.add(f"{uri}, line {number + 1}", f"expected a line below {MAX_LINE_BYTES:,} bytes, got a longer.")
                 break
+            if self._repeats and (found := self._repeats.look(uri, text, number)):
+                self.warn(
+                    found[0],
+                    f"{found[1]}, with other filterValues or another itemList. Only the loader's filter_values_column "
+                    "tells the rows of such lines apart, and only by their filterValues; lists take jobs of their own.",
+                )
             position = 0
-            utf8 = _is_utf8(text)
+            utf8 = is_utf8(text)
             while position < len(text):
                 good = self._good.match(text, position) if utf8 else None
                 end = good.end() if good else position
@@ -200,13 +237,42 @@ class InputCheck:
             upto = f"1 to {most:,}" if most else "1 or more"
             self.add("num_results", f"expected a whole number, {upto}, got {results!r}.")
         if kind is BATCH_INFERENCE_JOB:
+            if isinstance(results, int) and results > USUAL_RESULTS:
+                self.warn(
+                    "num_results",
+                    f"no public text names a maximum for batch inference; a single request takes {USUAL_RESULTS}, and "
+                    f"this job asks for {results:,}.",
+                )
             self._check_config(request.get("batchInferenceJobConfig") or {})
             if self.themes and recipe and not recipe.themes:
                 self.add("batch_inference_job_mode", f"themes need aws-similar-items, got {recipe.name}.")
 
+    def check_filter(self, kind: JobKind, found: Filter) -> None:
+        """
+        Check that a filter goes with the job.
+
+        :param kind: The kind of job.
+        :param found: The filter.
+        """
+        if found.of_interactions and self.recipe and self.recipe.lines == (ATTRIBUTES,):
+            self.add(
+                "filter_arn",
+                f"expected a filter that looks at Users only, for {self.recipe.name}, got one that "
+                "looks at Interactions.",
+            )
+        wanted = "userid" if kind is BATCH_SEGMENT_JOB else "itemid"
+        if found.entities and wanted not in found.entities:
+            self.warn(
+                "filter_arn",
+                f"a {kind.words} takes filters on {'UserID' if wanted == 'userid' else 'ItemID'}, "
+                "and this one is on the other.",
+            )
+
     def _check_config(self, config: Mapping[str, Any]) -> None:
         place = "batch_inference_job_config"
         for name, value in (config.get("itemExplorationConfig") or {}).items():
+            if name not in {"explorationWeight", "explorationItemAgeCutOff"}:
+                continue
             most = {"explorationWeight": 1.0}.get(name)
             number = _number(value) if isinstance(value, str) else None
             if number is None or number < 0 or (most is not None and number > most):
@@ -216,27 +282,14 @@ class InputCheck:
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
                 self.add(f"{place}, {name}", f"expected a number from 0.0 to 1.0, got {value!r}.")
 
-    def _good_lines(self) -> Iterator[bytes]:
-        """Give a pattern for each form of a line that is good at first sight."""
-        filters = [b""]
-        if self.placeholders:
-            orders = permutations(sorted(self.placeholders)) if len(self.placeholders) <= 3 else ()
-            filters = [
-                rb', ?"filterValues": ?\{%b\}'
-                % rb", ?".join(rb'"%b": ?%b' % (name.encode(), _GOOD_FILTER_VALUE) for name in order)
-                for order in orders
-            ]
-        if Keys() in self._choices and not self.placeholders:
-            yield rb"\{ ?\}\r?\n"
-        for keys in self._choices:
-            if keys and keys <= _GOOD_VALUE.keys():
-                pairs = [rb'"%b": ?%b' % (key.encode(), _GOOD_VALUE[key]) for key in _GOOD_VALUE if key in keys]
-                for values in filters:
-                    yield rb"\{%b%b\}\r?\n" % (rb", ?".join(pairs), values)
-
     def _line_problem(self, raw: bytes) -> str | None:
         """Say what is wrong with a line, or None."""
-        raw = raw.strip()
+        try:
+            return self._problem(raw.strip())
+        except RecursionError:
+            return f"expected JSON of some levels, got {raw[:50]!r}…, which is nested too deeply."
+
+    def _problem(self, raw: bytes) -> str | None:
         if not raw:
             return None
         try:
@@ -247,14 +300,25 @@ class InputCheck:
             return f"expected a JSON object, got {raw[:100]!r}."
         # What no recipe knows is the service's to judge; what another recipe knows tells of a mistake.
         given = Keys(line) - {"filterValues"}
-        keys = given & _KNOWN_KEYS or given
-        if keys not in self._choices:
+        keys = given & KNOWN_KEYS or given
+        if keys not in self._choices and not (self.new_recipe and given):
             needed = f" for {self.recipe.name}" if self.recipe else ""
             return f"expected {describe_keys(self._choices)}{needed}, got {describe_keys((given,))}."
-        for key in sorted(keys):
-            if reason := _value_problem(key, line[key]):
+        for key in sorted(keys & KNOWN_KEYS):
+            if reason := value_problem(key, line[key]):
                 return f"{key}: {reason}"
         return self._filter_problem(line.get("filterValues") or {})
+
+    def _warn_of_missing(self, names: list[str]) -> None:
+        if self._missing_told:
+            return
+        self._missing_told = True
+        self._good = good_lines(self._choices, [self.placeholders | self.optional_placeholders, self.placeholders])
+        self.warn(
+            "filterValues",
+            f"some lines give no values for {', '.join(f'${name}' for name in names)} of the filter's EXCLUDE. Whether "
+            "they may be left out is told differently in two places, so it is left to the service.",
+        )
 
     def _filter_problem(self, values: Any) -> str | None:
         if not isinstance(values, dict):
@@ -264,63 +328,15 @@ class InputCheck:
                 f"filterValues: expected values for the filter's {', '.join(f'${name}' for name in missing)}, got "
                 f"{sorted(values)}; name the column in filter_values of the task that writes the input."
             )
+        if missing := sorted(self.optional_placeholders - values.keys()):
+            self._warn_of_missing(missing)
         for name, value in values.items():
-            if not isinstance(value, str) or not _FILTER_VALUE.fullmatch(value):
+            if not isinstance(value, str) or not FILTER_VALUE.fullmatch(value):
                 return (
                     f'filterValues, {name}: expected each value in escaped quotes, as "\\"horror\\",\\"comedy\\"", got '
                     f"{json.dumps(value)[:100]}."
                 )
         return None
-
-
-def _whole_lines(chunks: Iterable[bytes], *, whole: bool) -> Iterator[bytes | None]:
-    """Give the chunks cut at ends of lines, or None, and no more, after a line beyond all measure."""
-    rest: list[bytes] = []
-    held = 0
-    for chunk in chunks:
-        end = chunk.rfind(b"\n") + 1
-        if end:
-            yield b"".join((*rest, chunk[:end]))
-            rest, held = [], 0
-        rest.append(chunk[end:])
-        held += len(chunk) - end
-        if held > MAX_LINE_BYTES:
-            yield None
-            return
-    if held and whole:
-        yield b"".join((*rest, b"\n"))
-
-
-def _is_utf8(text: bytes) -> bool:
-    try:
-        text.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _value_problem(key: str, value: Any) -> str | None:
-    match key:
-        case "itemAttributes":
-            if isinstance(value, str):
-                return item_attributes_problem(value)
-            return f"expected an expression as text, got {json.dumps(value)[:100]}."
-        case "itemList":
-            if not isinstance(value, list) or not value:
-                return f"expected a list of item ids, got {json.dumps(value)[:100]}."
-            return next(filter(None, map(_id_problem, value)), None)
-        case _:
-            return _id_problem(value)
-
-
-def _id_problem(value: Any) -> str | None:
-    if not isinstance(value, str):
-        return f'expected an id as text, as "123", got {json.dumps(value)[:100]}.'
-    if not value.strip():
-        return f"expected an id, got the blank text {value!r}; leave such lines out."
-    if len(value) > MAX_ID_LENGTH:
-        return f"expected at most {MAX_ID_LENGTH} characters, got {len(value)}: {value[:50]!r}…"
-    return None
 
 
 def _number(text: str) -> float | None:

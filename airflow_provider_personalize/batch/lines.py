@@ -47,6 +47,7 @@ class Line(NamedTuple):
     :param scores: As many, None where there is none.
     :param theme: The theme, where there is one.
     :param relevances: The items' relevance to it: as many as items, None where there is none.
+    :param filters: The input's filterValues, None where it has none.
     """
 
     kind: RowKind
@@ -55,6 +56,7 @@ class Line(NamedTuple):
     scores: list[float | None]
     theme: str | None
     relevances: list[float | None]
+    filters: Any = None
 
 
 def read_line(raw: bytes) -> Line:
@@ -136,6 +138,7 @@ class Head(NamedTuple):
     :param scores: What stands for their scores.
     :param theme: The theme, where there is one.
     :param relevances: What stands for the items' relevance to it.
+    :param filters: The input's filterValues, None where it has none.
     """
 
     kind: RowKind
@@ -145,6 +148,7 @@ class Head(NamedTuple):
     scores: Any
     theme: str | None
     relevances: Any
+    filters: Any
 
 
 SCORES, RELEVANCES = "output.scores", "output.itemsThemeRelevanceScores"
@@ -162,7 +166,7 @@ def interpret(line: Any) -> Line:
     count = len(head.items)
     scores = padded(numbers(head.scores, SCORES), count, SCORES)
     relevances = padded(numbers(head.relevances, RELEVANCES), count, RELEVANCES)
-    return Line(head.kind, head.entity, head.items, scores, head.theme, relevances)
+    return Line(head.kind, head.entity, head.items, scores, head.theme, relevances, head.filters)
 
 
 def read_head(line: Any) -> Head:
@@ -187,13 +191,14 @@ def read_head(line: Any) -> Head:
         theme, relevances = output.get("theme"), output.get("itemsThemeRelevanceScores")
         if theme is not None:
             check_id(theme, "output.theme")
-    return Head(kind, entity, key, items, output.get("scores", line.get("scores")), theme, relevances)
+    scores = output.get("scores", line.get("scores"))
+    return Head(kind, entity, key, items, scores, theme, relevances, source.get("filterValues"))
 
 
 def _input(line: dict[str, Any]) -> dict[str, Any]:
     if "input" not in line and isinstance(line.get("itemAttributes"), str):
         # Documented for segments by attributes: no wrapper.
-        return {"itemAttributes": line["itemAttributes"]}
+        return {key: line.get(key) for key in ("itemAttributes", "filterValues")}
     source = line.get("input")
     if not isinstance(source, dict):
         raise BadLineError(f"expected an object at input, got {_at(line, 'input')}")

@@ -6,6 +6,7 @@ This module is pure: it imports neither Airflow nor boto3.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -74,12 +75,19 @@ RECIPES: Mapping[str, Recipe] = {
         Recipe("aws-personalized-ranking", BATCH_INFERENCE_JOB, (RANKING,)),
         Recipe("aws-similar-items", BATCH_INFERENCE_JOB, (ITEM,), themes=True),
         Recipe("aws-sims", BATCH_INFERENCE_JOB, (ITEM,)),
+        # Since 2025-11-30; up to 10 million items of a dataset.
+        Recipe("aws-semantic-similarity", BATCH_INFERENCE_JOB, (ITEM,)),
         Recipe("aws-item-affinity", BATCH_SEGMENT_JOB, (ITEM,), MAX_ITEM_AFFINITY_LINES),
         Recipe("aws-item-attribute-affinity", BATCH_SEGMENT_JOB, (ATTRIBUTES,), MAX_ITEM_ATTRIBUTE_LINES),
         Recipe("aws-trending-now", None),
         Recipe("aws-next-best-action", None),
     )
 }
+
+
+#: What can be the name of a recipe, or its ARN.
+_RECIPE = re.compile(r"(?:arn:[a-z\d-]+:personalize:[^:]*:[^:]*:recipe/)?aws-[a-z\d]+(?:-[a-z\d]+)*", re.ASCII)
+_VERSION = re.compile(r"-v\d+$", re.ASCII)
 
 
 def find_recipe(name_or_arn: str) -> Recipe | None:
@@ -91,17 +99,28 @@ def find_recipe(name_or_arn: str) -> Recipe | None:
     return RECIPES.get(name_or_arn.rpartition("recipe/")[2])
 
 
-def batch_recipe(name_or_arn: str) -> Recipe:
+def batch_recipe(name_or_arn: str, *, parameter: str = "recipe") -> Recipe | None:
     """
-    Give the recipe of that name or ARN.
+    Give the recipe of that name or ARN; None where it is new to this package.
 
-    :raises InvalidRequestError: if it is not known, or has no batch job.
+    :raises InvalidRequestError: if it has no batch job, or cannot be the name of a recipe, or is a slip of the pen.
     """
+    name = name_or_arn.rpartition("recipe/")[2]
     recipe = find_recipe(name_or_arn)
+    if recipe is None and _RECIPE.fullmatch(name_or_arn) and not _is_slip(name):
+        return None
     if recipe is None or recipe.kind is None:
         names = ", ".join(recipe.name for recipe in RECIPES.values() if recipe.kind)
-        raise InvalidRequestError(f"recipe: expected one with batch jobs ({names}), got {name_or_arn!r}.")
+        raise InvalidRequestError(f"{parameter}: expected one with batch jobs ({names}), got {name_or_arn!r}.")
     return recipe
+
+
+def _is_slip(name: str) -> bool:
+    """Tell whether a name is so like a known one that no new recipe can be meant; a new version of one can."""
+    from difflib import get_close_matches  # Few DAG files need it.
+
+    unversioned = {_VERSION.sub("", known) for known in RECIPES}
+    return _VERSION.sub("", name) not in unversioned and bool(get_close_matches(name, [*RECIPES, *unversioned], 1, 0.9))
 
 
 def describe_keys(choices: tuple[Keys, ...]) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from airflow_provider_personalize.arguments import texts
+from airflow_provider_personalize.exceptions import InvalidRequestError
 
 if TYPE_CHECKING:
     from airflow_provider_personalize.batch.lines import Line
@@ -18,7 +22,8 @@ class Column(NamedTuple):
 
     :param name: What the column is called in the table.
     :param type: ``text``, ``integer`` or ``double``.
-    :param role: What it holds: ``entity``, ``rank``, ``item``, ``score``, ``theme`` or ``relevance``.
+    :param role: What it holds: ``entity``, ``rank``, ``item``, ``score``, ``theme``, ``relevance`` or
+        ``filter_values``.
     """
 
     name: str
@@ -73,6 +78,21 @@ USER_SEGMENTS = RowKind(
 ROW_KINDS = (USER_RECOMMENDATIONS, RELATED_ITEMS, USER_SEGMENTS)
 
 
+def read_column_names(parameter: str, value: Any) -> dict[str, str | None] | None:
+    """
+    Read other names for columns: ``{name: other name, or None to leave the column out}``.
+
+    :raises InvalidRequestError: if one is for no column of any kind of rows.
+    """
+    names = texts(parameter, value)
+    known = {column.name for kind in ROW_KINDS for column in kind.columns}
+    if unknown := sorted(set(names or {}) - known):
+        raise InvalidRequestError(
+            f"{parameter}: expected names among {', '.join(sorted(known))}, got {', '.join(unknown)}."
+        )
+    return names
+
+
 @dataclass(slots=True)
 class Batch:
     """
@@ -85,6 +105,7 @@ class Batch:
     :param items: The results.
     :param scores: The score of each, or None.
     :param relevances: The relevance of each to its line's theme, or None.
+    :param filters: Each line's filterValues as they were read, or None.
     """
 
     entities: Sequence[str | None] = ()
@@ -94,6 +115,7 @@ class Batch:
     items: Sequence[str] = ()
     scores: Sequence[float | None] = ()
     relevances: Sequence[float | None] = ()
+    filters: Sequence[Any] = ()
 
     @classmethod
     def of(cls, lines: Sequence[Line], first_rank: int = 1) -> Batch:
@@ -101,7 +123,14 @@ class Batch:
         if len(lines) == 1:
             line = lines[0]
             return cls(
-                [line.entity], [len(line.items)], [first_rank], [line.theme], line.items, line.scores, line.relevances
+                [line.entity],
+                [len(line.items)],
+                [first_rank],
+                [line.theme],
+                line.items,
+                line.scores,
+                line.relevances,
+                [line.filters],
             )
         return cls(
             entities=[line.entity for line in lines],
@@ -111,15 +140,26 @@ class Batch:
             items=list(chain.from_iterable(line.items for line in lines)),
             scores=list(chain.from_iterable(line.scores for line in lines)),
             relevances=list(chain.from_iterable(line.relevances for line in lines)),
+            filters=[line.filters for line in lines],
         )
+
+    def line_texts(self, role: str) -> Sequence[str | None]:
+        """Give the texts that the rows of a line share, line by line."""
+        match role:
+            case "entity":
+                return self.entities
+            case "theme":
+                return self.themes
+            case "filter_values":
+                # With sorted keys, the same values are the same text.
+                return [None if values is None else json.dumps(values, sort_keys=True) for values in self.filters]
+        raise AssertionError(f"unknown role {role!r}")
 
     def column(self, role: str) -> Iterable[Any]:
         """Give one column's values, row by row."""
         match role:
-            case "entity":
-                return chain.from_iterable(map(repeat, self.entities, self.counts))
-            case "theme":
-                return chain.from_iterable(map(repeat, self.themes, self.counts))
+            case "entity" | "theme" | "filter_values":
+                return chain.from_iterable(map(repeat, self.line_texts(role), self.counts))
             case "rank":
                 return chain.from_iterable(
                     range(first, first + count) for first, count in zip(self.first_ranks, self.counts, strict=True)
@@ -161,6 +201,7 @@ class Batch:
                 self.items[start:end],
                 self.scores[start:end],
                 self.relevances[start:end],
+                self.filters[first : last + 1],
             )
 
     def with_markers(self) -> Batch:
@@ -178,4 +219,5 @@ class Batch:
             [*self.items, *[""] * len(empty)],
             [*self.scores, *[None] * len(empty)],
             [*self.relevances, *[None] * len(empty)],
+            [*self.filters, *[None] * len(empty)],
         )

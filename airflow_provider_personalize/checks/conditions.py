@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from airflow_provider_personalize.arguments import is_settled, mapping, shown
 from airflow_provider_personalize.exceptions import InvalidRequestError
 
 #: The figures that can be checked, and what is given for each to be known.
@@ -32,6 +34,8 @@ _CONDITIONS: Mapping[str, tuple[str, Callable[[float, float], bool]]] = {
 }
 #: Figures between 0 and 1.
 SHARES = frozenset({"top_item_share", "overlap", "entity_coverage", "catalog_coverage", "reject_rate"})
+#: Conditions that nothing at all does not keep to, unless they say 0 themselves.
+_FROM_BELOW = frozenset({"equal_to", "greater_than", "geq_to"})
 
 
 class Outcome(NamedTuple):
@@ -42,16 +46,18 @@ class Outcome(NamedTuple):
     :param expected: What was expected of it, in words.
     :param value: The figure's value; None where it is not known.
     :param state: ``passed``, ``warned``, ``failed``, or ``unknown``.
+    :param reason: Why there was nothing to look at, where there was nothing.
     """
 
     figure: str
     expected: str
     value: float | None
     state: str
+    reason: str = ""
 
     def __str__(self) -> str:
         got = "is not known" if self.value is None else f"is {in_words(self.figure, self.value)}"
-        return f"{self.figure} {got}, expected {self.expected}"
+        return f"{self.figure} {got}, expected {self.expected}{self.reason and f' ({self.reason})'}"
 
 
 def in_words(figure: str, value: float) -> str:
@@ -66,48 +72,93 @@ def in_words(figure: str, value: float) -> str:
 Checks = Mapping[str, Mapping[str, float]]
 
 
-def read_checks(parameter: str, checks: Mapping[str, Any] | None, given: Iterable[str]) -> Checks:
+def read_checks(parameter: str, value: Any) -> Checks:
     """
-    Make sure that checks can be made.
+    Read checks: ``{figure: {condition: number}}``, or the text of that. What is still a template is passed over.
 
     :param parameter: What the checks are called.
-    :param checks: ``{figure: {condition: number}}``.
-    :param given: Which of the parameters that figures need are given.
-    :raises InvalidRequestError: if one cannot.
+    :param value: The checks.
+    :raises InvalidRequestError: if they cannot be made.
     """
     read: dict[str, dict[str, float]] = {}
-    for figure, conditions in (checks or {}).items():
+    for figure, conditions in (mapping(parameter, value) or {}).items():
+        if not is_settled(figure) or not is_settled(conditions):
+            continue
         if figure not in FIGURES:
             raise InvalidRequestError(f"{parameter}: expected figures among {', '.join(FIGURES)}, got {figure!r}.")
-        if (needed := FIGURES[figure]) and needed not in given:
-            raise InvalidRequestError(f"{parameter}: {figure} is known only with {needed}: give it, too.")
         if not isinstance(conditions, Mapping) or not conditions or not set(conditions) <= set(_CONDITIONS):
             raise InvalidRequestError(
                 f"{parameter}: expected conditions for {figure} such as {{'geq_to': 0.9}}, of "
-                f"{', '.join(_CONDITIONS)}, got {conditions!r}."
+                f"{', '.join(_CONDITIONS)}, got {shown(conditions)}."
             )
-        try:
-            read[figure] = {condition: float(number) for condition, number in conditions.items()}
-        except (TypeError, ValueError):
-            raise InvalidRequestError(
-                f"{parameter}: expected numbers to compare {figure} with, got {dict(conditions)!r}."
-            ) from None
+        read[figure] = {
+            name: _number(parameter, figure, name, number) for name, number in conditions.items() if is_settled(number)
+        }
     return read
 
 
-def outcomes(figures: Mapping[str, Any], checks: Checks, otherwise: str) -> list[Outcome]:
+def not_known(parameter: str, checks: Checks, known: Mapping[str, Any]) -> Iterator[str]:
+    """
+    Say which checks are on figures that cannot be known, since what they need is not given.
+
+    :param parameter: What the checks are called.
+    :param checks: The checks.
+    :param known: The arguments whose value is known.
+    """
+    for figure in checks:
+        needed = FIGURES[figure]
+        if needed and needed in known and known[needed] is None:
+            yield f"{parameter}: {figure} is known only with {needed}: give it, too."
+
+
+def _number(parameter: str, figure: str, condition: str, value: Any) -> float:
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise InvalidRequestError(
+            f"{parameter}: expected numbers to compare {figure} with, got {{{condition!r}: {shown(value)}}}."
+        )
+    if figure in SHARES and not 0 <= number <= 1:
+        raise InvalidRequestError(
+            f"{parameter}: {figure} is a share: expected a number from 0 to 1 to compare it with, got "
+            f"{{{condition!r}: {value!r}}}. 95 % is 0.95."
+        )
+    return number
+
+
+def outcomes(
+    figures: Mapping[str, Any],
+    checks: Checks,
+    otherwise: str,
+    *,
+    missing: Mapping[str, str],
+    nothing: str = "",
+    first: bool = False,
+) -> list[Outcome]:
     """
     Compare figures with what is expected of them.
+
+    A figure that is not known, for want of something to look at, is not what was expected. Only where there is no
+    slice before, what compares with it is passed over.
 
     :param figures: The values, None where one is not known.
     :param checks: What is expected.
     :param otherwise: The state of what does not keep to it: ``failed`` or ``warned``.
+    :param missing: Why figures are not known.
+    :param nothing: Why there are no rows at all, where there are none. No upper bound holds for nothing.
+    :param first: Whether there is no slice before.
     """
     found = []
     for figure, conditions in checks.items():
         value = figures.get(figure)
         expected = " and ".join(f"{_CONDITIONS[name][0]} {in_words(figure, n)}" for name, n in conditions.items())
-        kept = value is None or all(_CONDITIONS[name][1](value, number) for name, number in conditions.items())
-        state = "unknown" if value is None else "passed" if kept else otherwise
-        found.append(Outcome(figure, expected, value, state))
+        kept = value is not None and all(_CONDITIONS[name][1](value, number) for name, number in conditions.items())
+        if nothing and not _FROM_BELOW & set(conditions):
+            kept = False
+        excused = figure == "overlap" and first and not nothing
+        state = "passed" if kept else "unknown" if excused else otherwise
+        reason = nothing or (missing.get(figure, "") if value is None else "")
+        found.append(Outcome(figure, expected, value, state, reason if state == otherwise else ""))
     return found

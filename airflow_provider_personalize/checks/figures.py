@@ -6,15 +6,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Any
 
 from airflow_provider_personalize.batch.input_rows import folded
 from airflow_provider_personalize.batch.rows import RELATED_ITEMS, USER_RECOMMENDATIONS, USER_SEGMENTS, RowKind
+from airflow_provider_personalize.checks.queries import Query
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.sinks.base import VALUE, Sink
+from airflow_provider_personalize.transfers.statements import read_only
 
 #: How many of the most frequent items are looked at.
 TOP_ITEMS = 10
+#: How many ids without results, and how many reasons of rejects, are named.
+NAMED = 10
 #: A kind's columns that tell it from the others, the most telling kind first.
 _KINDS = (RELATED_ITEMS, USER_SEGMENTS, USER_RECOMMENDATIONS)
 #: What an input query calls the entities of each kind.
@@ -61,6 +66,21 @@ class Slice:
         """The share of the entities that have the most frequent item."""
         return self.top_items[0][1] / self.entities if self.top_items else None
 
+    @property
+    def figures(self) -> dict[str, Any]:
+        """What can be said of it alone, as XCom takes it."""
+        return {
+            "slice": {name: str(value) for name, value in self.values.items()},
+            "rows": self.rows,
+            "entities": self.entities,
+            "items": self.items,
+            "min_results": min(self.results, default=0),
+            "mean_results": self.rows / self.entities if self.entities else 0.0,
+            "max_results": max(self.results, default=0),
+            "top_item": self.top_items[0][0] if self.top_items else None,
+            "top_item_share": self.top_item_share,
+        }
+
 
 @dataclass(frozen=True)
 class Overlap:
@@ -96,6 +116,7 @@ class OutputTable:
 
     def __init__(self, sink: Sink, column_names: Mapping[str, str | None] | None = None) -> None:
         self._sink = sink
+        read_only(sink.connection)
         sink.begin_reading()
         if not sink.look():
             raise sink.mismatch("expected it to exist, but it does not. Load it first.")
@@ -127,7 +148,8 @@ class OutputTable:
         )
         [(items,)] = self._query(f"SELECT COUNT(*) FROM (SELECT DISTINCT {item} {table}) items", bound)
         top = self._query(
-            f"SELECT {item}, COUNT(*) AS entities {table} GROUP BY {item} ORDER BY entities DESC, {item} "
+            f"SELECT {self._as_text(self.item)}, COUNT(*) AS entities {table} GROUP BY {item} "
+            f"ORDER BY entities DESC, {item} "
             f"LIMIT {TOP_ITEMS}",
             bound,
         )
@@ -148,7 +170,7 @@ class OutputTable:
         if not wanted:
             return {}
         where, bound = self._where(values)
-        item = self._sink.quote(self.item)
+        item = self._as_text(self.item)
         rows = self._query(
             f"SELECT {item}, COUNT(*) FROM {self._sink.target}{where} {'AND' if where else 'WHERE'} "
             f"{item} IN ({', '.join([VALUE] * len(wanted))}) GROUP BY {item}",
@@ -156,32 +178,65 @@ class OutputTable:
         )
         return dict(_pairs(rows))
 
-    def covered_entities(self, sql: str, values: Mapping[str, Any]) -> tuple[int, int]:
+    def covered_entities(self, query: Query, values: Mapping[str, Any]) -> tuple[int, int]:
         """Tell how many entities the input's query gives, and how many of them have results in a slice."""
-        return self._covered("input_sql", sql, _INPUT_COLUMNS[self.kind], self.entity, values)
+        return self._covered(query, _INPUT_COLUMNS[self.kind], self.entity, values)
 
-    def covered_items(self, sql: str, values: Mapping[str, Any]) -> tuple[int, int]:
+    def covered_items(self, query: Query, values: Mapping[str, Any]) -> tuple[int, int]:
         """Tell how many items the catalog's query gives, and how many of them a slice recommends."""
-        return self._covered("catalog_sql", sql, (self._catalog_column,), self.item, values)
+        return self._covered(query, (self._catalog_column,), self.item, values)
+
+    def missing_entities(self, query: Query, values: Mapping[str, Any]) -> list[str]:
+        """Give the first entities of the input's query that have no results in a slice."""
+        return self._missing(query, _INPUT_COLUMNS[self.kind], self.entity, values)
+
+    def missing_items(self, query: Query, values: Mapping[str, Any]) -> list[str]:
+        """Give the first items of the catalog's query that a slice recommends to nobody."""
+        return self._missing(query, (self._catalog_column,), self.item, values)
 
     @property
     def _catalog_column(self) -> str:
         return "user_id" if self.kind is USER_SEGMENTS else "item_id"
 
-    def titles(self, sql: str, items: Iterable[str]) -> dict[str, str]:
+    def titles(self, query: Query, items: Iterable[str]) -> dict[str, str]:
         """Give the titles of items, where the catalog's query has a column ``title``."""
-        columns = self._columns_of(sql)
+        columns = self._columns_of(query)
         title = _find(columns, ("title",))
         wanted = list(items)
         if title is None or not wanted:
             return {}
         item = self._as_text(_find(columns, (self._catalog_column,)) or columns[0])
-        rows = self._query(
-            f"SELECT {item}, {self._sink.quote(title)} FROM {_derived(sql)} WHERE {item} "
-            f"IN ({', '.join([VALUE] * len(wanted))})",
+        marks = ", ".join([VALUE] * len(wanted))
+        query.run(
+            self._sink,
+            f"SELECT {item}, {self._sink.quote(title)} FROM ",
+            f" WHERE {item} IN ({marks})",
             wanted,
         )
-        return {str(item): str(title) for item, title in rows if title is not None}
+        return {str(item): str(title) for item, title in self._sink.cursor.fetchall() if title is not None}
+
+    def reject_reasons(self, rejects_table: str, sources: Sequence[str]) -> list[tuple[str, int]]:
+        """
+        Give the commonest reasons why lines were set apart, each with the number of lines.
+
+        :param rejects_table: The loader's.
+        :param sources: The jobs that were loaded; without, the newest load counts, where the table tells.
+        """
+        table = self._sink.qualified(rejects_table)
+        where = ""
+        if sources:
+            where = f" WHERE {self._sink.quote('source')} IN ({', '.join([VALUE] * len(sources))})"
+        elif _find(self._sink.columns_of(table), ("loaded_at",)):
+            loaded_at = self._sink.quote("loaded_at")
+            where = f" WHERE {loaded_at} = (SELECT MAX({loaded_at}) FROM {table})"
+        reason = self._sink.quote("reason")
+        return _pairs(
+            self._query(
+                f"SELECT {reason}, COUNT(*) AS n FROM {table}{where} GROUP BY {reason} ORDER BY n DESC, {reason} "
+                f"LIMIT {NAMED}",
+                list(sources),
+            )
+        )
 
     def overlap(self, values: Mapping[str, Any], before: Mapping[str, Any]) -> Overlap:
         """Compare each entity's results with those of an earlier slice."""
@@ -199,31 +254,42 @@ class OutputTable:
         )
         return Overlap({(int(size), int(shared)): int(entities) for size, shared, entities in rows})
 
-    def _covered(
-        self, parameter: str, sql: str, names: Sequence[str], column: str, values: Mapping[str, Any]
-    ) -> tuple[int, int]:
-        columns = self._columns_of(sql)
-        asked = _find(columns, names)
-        if asked is None:
-            raise InvalidRequestError(
-                f"{parameter}: expected a query with a column {' or '.join(names)}, got one with "
-                f"{', '.join(columns)}. Rename a column with AS."
-            )
-        where, bound = self._where(values)
-        [(all_of_them, covered)] = self._query(
-            f"SELECT COUNT(*), COUNT(there.e) FROM (SELECT DISTINCT {self._as_text(asked)} AS e FROM {_derived(sql)} "
-            f"WHERE {self._sink.quote(asked)} IS NOT NULL) wanted LEFT JOIN "
-            f"(SELECT DISTINCT {self._sink.quote(column)} AS e FROM {self._sink.target}{where}) there "
-            "ON there.e = wanted.e",
-            bound,
+    def _covered(self, query: Query, names: Sequence[str], column: str, values: Mapping[str, Any]) -> tuple[int, int]:
+        [(all_of_them, covered)] = self._beside_slice(
+            "SELECT COUNT(*), COUNT(there.e) FROM ", "", query, names, column, values
         )
         return int(all_of_them), int(covered)
 
-    def _columns_of(self, sql: str) -> list[str]:
-        self._sink.execute(f"SELECT * FROM {_derived(sql)} WHERE 1 = 0")
-        columns = [str(column[0]) for column in self._sink.cursor.description]
-        self._sink.cursor.fetchall()
-        return columns
+    def _missing(self, query: Query, names: Sequence[str], column: str, values: Mapping[str, Any]) -> list[str]:
+        end = f" WHERE there.e IS NULL ORDER BY wanted.e LIMIT {NAMED}"
+        return [str(one) for (one,) in self._beside_slice("SELECT wanted.e FROM ", end, query, names, column, values)]
+
+    def _beside_slice(
+        self, select: str, end: str, query: Query, names: Sequence[str], column: str, values: Mapping[str, Any]
+    ) -> list[tuple[Any, ...]]:
+        """Put what a query asks for (``wanted.e``) beside what a slice has (``there.e``), both as text."""
+        columns = self._columns_of(query)
+        asked = _find(columns, names)
+        if asked is None:
+            raise InvalidRequestError(
+                f"{query.name}: expected a query with a column {' or '.join(names)}, got one with "
+                f"{', '.join(columns)}. Rename a column with AS."
+            )
+        where, bound = self._where(values)
+        query.run(
+            self._sink,
+            f"{select}(SELECT DISTINCT {self._as_text(asked)} AS e FROM ",
+            f" WHERE {self._sink.quote(asked)} IS NOT NULL) wanted LEFT JOIN "
+            f"(SELECT DISTINCT {self._as_text(column)} AS e FROM {self._sink.target}{where}) there "
+            f"ON there.e = wanted.e{end}",
+            bound,
+        )
+        rows: list[tuple[Any, ...]] = self._sink.cursor.fetchall()
+        return rows
+
+    def _columns_of(self, query: Query) -> list[str]:
+        query.run(self._sink, "SELECT * FROM ", " WHERE 1 = 0")
+        return self._sink.result_columns()
 
     def _as_text(self, column: str) -> str:
         """Write a column as the text that its values are as ids."""
@@ -242,11 +308,6 @@ class OutputTable:
         return rows
 
 
-def _derived(sql: str) -> str:
-    """Put a query where a table may stand. The line's end ends a comment, too."""
-    return f"({sql.strip().rstrip(';')}\n) asked"
-
-
 def _find(columns: Iterable[str], names: Iterable[str]) -> str | None:
     """Find the column of one of these names, in any case, with underscores or without."""
     wanted = set(map(folded, names))
@@ -255,3 +316,14 @@ def _find(columns: Iterable[str], names: Iterable[str]) -> str | None:
 
 def _pairs(rows: Iterable[Sequence[Any]]) -> list[tuple[str, int]]:
     return [(str(item), int(entities)) for item, entities in rows]
+
+
+def is_date(value: Any) -> bool:
+    """Tell whether a value says when: others have no before."""
+    if isinstance(value, date):
+        return True
+    try:
+        datetime.fromisoformat(str(value))
+    except ValueError:
+        return False
+    return True

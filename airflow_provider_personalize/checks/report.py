@@ -9,6 +9,8 @@ from typing import Any
 from airflow_provider_personalize.batch.rows import RELATED_ITEMS, USER_SEGMENTS, RowKind
 from airflow_provider_personalize.checks.conditions import Outcome, in_words
 from airflow_provider_personalize.checks.figures import Overlap, Slice
+from airflow_provider_personalize.exceptions import InvalidRequestError
+from airflow_provider_personalize.naming import parse_s3_uri
 
 #: The most bars of a plot.
 _BARS = 25
@@ -65,6 +67,23 @@ def render_report(
         top_bars=_top_bars(now, before, before_top, titles),
         overlap_bars=_overlap_bars(overlap),
     )
+
+
+def check_report_uri(uri: Any) -> None:
+    """
+    Make sure that a page can be written there.
+
+    :param uri: A path, ``file:///…`` or ``s3://bucket/key``.
+    :raises InvalidRequestError: if it is none of these.
+    """
+    scheme, separator, rest = uri.partition("://") if isinstance(uri, str) else ("", "", "")
+    if scheme == "s3" and separator:
+        if not parse_s3_uri(uri, parameter="report_uri", max_length=None).key.rstrip("/"):
+            raise InvalidRequestError(f"report_uri: expected s3://bucket/key, got {uri!r}, which has no key.")
+    elif not isinstance(uri, (str, Path)) or not str(uri) or (separator and (scheme != "file" or rest[:1] != "/")):
+        raise InvalidRequestError(
+            f"report_uri: expected a path, file:///folder/page.html or s3://bucket/key, got {uri!r}."
+        )
 
 
 def _tile_states(results: Sequence[Outcome]) -> dict[str, str]:

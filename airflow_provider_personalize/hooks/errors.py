@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -13,22 +16,19 @@ from botocore.exceptions import (
     ConnectionError as BotoConnectionError,
 )
 
-from airflow_provider_personalize.exceptions import InvalidRequestError, PersonalizeError, ServiceError
-
-#: Too many requests a second. ``LimitExceededException`` can mean that too, and belongs here when it answers a read.
-THROTTLING_CODES = frozenset(
-    {
-        "LimitExceededException",
-        "RequestLimitExceeded",
-        "SlowDown",
-        "Throttling",
-        "ThrottledException",
-        "ThrottlingException",
-        "TooManyRequestsException",
-    }
+from airflow_provider_personalize.compat import AirflowException
+from airflow_provider_personalize.error_base import EXPIRED_CODES, THROTTLING_CODES
+from airflow_provider_personalize.exceptions import (
+    InvalidRequestError,
+    PersonalizeError,
+    ServiceError,
+    UnexpectedAnswerError,
 )
-#: Credentials that were good and can be again: whoever refreshes them may be late.
-EXPIRED_CODES = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
+
+#: What a client calls to get its credentials, before it calls what was asked for.
+STS_OPERATIONS = frozenset({"AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity"})
+#: What a call to AWS can raise.
+AWS_ERRORS = (ClientError, BotoCoreError)
 
 
 def error_code(error: Exception) -> str:
@@ -60,14 +60,21 @@ def is_transient(error: Exception) -> bool:
 
 
 def describe_error(error: Exception) -> str:
-    """Give an AWS error's code and words on one line."""
+    """Give the code and the words of what a call to AWS raised, on one line."""
+    if isinstance(error, ServiceError | UnexpectedAnswerError):
+        return f"{error.reason.rstrip('.')} (the answer to {error.operation})"
     if isinstance(error, ClientError):
         return f"{error_code(error)}: {error.response.get('Error', {}).get('Message', '')}".strip(": ")
     return f"{error_code(error)}: {error}"
 
 
 def as_personalize_error(
-    error: Exception, *, operation: str, region: str | None = None, role_arn: str | None = None
+    error: Exception,
+    *,
+    operation: str,
+    region: str | None = None,
+    role_arn: str | None = None,
+    arn: str | None = None,
 ) -> PersonalizeError:
     """
     Turn an AWS error that will not pass by itself into one that says what to do.
@@ -76,17 +83,72 @@ def as_personalize_error(
     :param operation: The API operation, as ``CreateBatchInferenceJob``.
     :param region: The region that was asked.
     :param role_arn: The role that the request hands to the service, where it hands one.
+    :param arn: The resource that was asked about, where there was one.
     """
     if isinstance(error, ParamValidationError):
         return InvalidRequestError(f"{operation}: {error}")
+    # A client may have to assume a role first: then it is that which was refused.
+    operation = str(getattr(error, "operation_name", operation))
     code = error_code(error)
     reason = error.response.get("Error", {}).get("Message", "") if isinstance(error, ClientError) else str(error)
     return ServiceError(
-        operation=operation, code=code, reason=reason, remedy=_remedy(code, operation, region, role_arn)
+        operation=operation, code=code, reason=reason, remedy=_remedy(code, operation, region, role_arn), arn=arn
     )
 
 
+@contextmanager
+def answers_to(operation: str, **details: str | None) -> Iterator[None]:
+    """
+    Around a call: turn what will not pass into an error that says what to do, and leave AWS's errors that may as they
+    are.
+
+    :param operation: The API operation.
+    :param details: Further arguments of :func:`as_personalize_error`.
+    :raises UnexpectedAnswerError: for whatever botocore raises over an answer that is none.
+    """
+    try:
+        yield
+    except PersonalizeError:
+        raise
+    except AWS_ERRORS as error:
+        if is_transient(error):
+            raise
+        raise as_personalize_error(error, operation=operation, **details) from None
+    except Exception as error:
+        reason = f"Expected an answer of AWS, got one that cannot be read ({describe_error(error)})"
+        raise UnexpectedAnswerError(operation=operation, reason=reason, arn=details.get("arn")) from error
+
+
+@contextmanager
+def building_a_client() -> Iterator[None]:
+    """
+    Around the making of a client: say what the connection lacks, and leave what may pass as it is.
+
+    :raises ServiceError: if there is no region, profile or credentials, or a role may not be assumed.
+    :raises InvalidRequestError: if the settings make no client.
+    """
+    try:
+        yield
+    except PersonalizeError:
+        raise
+    except AWS_ERRORS as error:
+        if is_transient(error):
+            raise
+        raise as_personalize_error(error, operation="making the AWS client") from None
+    except (AirflowException, NotImplementedError, TypeError, ValueError) as error:
+        raise InvalidRequestError(
+            f"{error}: no AWS client can be made so. Check aws_conn_id and its extra, region_name, verify and "
+            "botocore_config."
+        ) from error
+
+
 def _remedy(code: str, operation: str, region: str | None, role_arn: str | None) -> str:
+    if operation in STS_OPERATIONS:
+        return (
+            "The role of the Airflow connection cannot be assumed: check role_arn (and external_id) in the extra of "
+            "aws_conn_id, allow sts:AssumeRole on it to the connection's own identity, and let the role's trust policy "
+            "name that identity."
+        )
     if code in {"AccessDeniedException", "AccessDenied", "UnauthorizedOperation"}:
         remedy = f"Allow personalize:{operation} to the identity of the Airflow connection"
         if role_arn:
@@ -113,10 +175,12 @@ def _remedy(code: str, operation: str, region: str | None, role_arn: str | None)
         "UnrecognizedClientException": "AWS does not know the access key of the Airflow connection: check aws_conn_id.",
         "InvalidSignatureException": "The connection's secret key does not fit its access key, or the clock is wrong.",
         "NoCredentialsError": "Set an Airflow connection of type Amazon Web Services and name it in aws_conn_id.",
-        "NoRegionError": "Set region_name, or the region in the Airflow connection.",
+        "NoRegionError": "Set region_name, or region_name in the extra of the Airflow connection aws_conn_id.",
+        "InvalidRegionError": "Check region_name, here and in the extra of the Airflow connection aws_conn_id.",
+        "ProfileNotFound": (
+            "Check profile_name in the extra of the Airflow connection aws_conn_id, and the AWS configuration files "
+            "of the machine that runs this: the worker, and the triggerer for what is deferred."
+        ),
+        "PartialCredentialsError": "Give both login (the access key) and password (the secret key) in aws_conn_id.",
     }
     return remedies.get(code, "")
-
-
-#: What a call to AWS can raise.
-AWS_ERRORS = (ClientError, BotoCoreError)

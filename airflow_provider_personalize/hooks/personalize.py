@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import botocore
@@ -14,10 +15,16 @@ from botocore import xform_name
 from botocore.config import Config
 
 from airflow_provider_personalize import naming
-from airflow_provider_personalize.exceptions import InvalidRequestError, JobConflictError, PersonalizeError
+from airflow_provider_personalize.exceptions import (
+    InvalidRequestError,
+    JobConflictError,
+    UnexpectedAnswerError,
+)
 from airflow_provider_personalize.hooks.errors import (
     AWS_ERRORS,
+    answers_to,
     as_personalize_error,
+    building_a_client,
     describe_error,
     error_code,
     is_throttling,
@@ -30,7 +37,10 @@ from airflow_provider_personalize.resources import (
     JobKind,
     JobState,
     JobStatus,
+    entries_of,
     read_status,
+    shown,
+    text_at,
 )
 from airflow_provider_personalize.waiting import JobWatch, growing_pause, in_words, jittered
 
@@ -58,7 +68,20 @@ class PersonalizeHook(AwsBaseHook):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs["client_type"] = "personalize"
-        super().__init__(*args, **kwargs)
+        with building_a_client():
+            super().__init__(*args, **kwargs)
+
+    def get_client_type(self, *args: Any, **kwargs: Any) -> Any:
+        """
+        Build a client.
+
+        :raises ServiceError: if AWS gives no credentials for it, or it has no region or profile.
+        :raises InvalidRequestError: if the connection's settings make no client.
+        """
+        with building_a_client():
+            if isinstance(self.verify, str) and not Path(self.verify).exists():
+                raise InvalidRequestError(f"verify: expected a file or folder of CA certificates, got {self.verify!r}.")
+            return super().get_client_type(*args, **kwargs)
 
     def client_with(self, *, forced: Mapping[str, Any] | None = None, **defaults: Any) -> Any:
         """
@@ -67,8 +90,9 @@ class PersonalizeHook(AwsBaseHook):
         :param forced: Options that win over those of the user and the connection.
         :param defaults: Options that hold where the user and the connection say nothing.
         """
-        config: Config = Config(**defaults).merge(self.config)
-        return self.get_client_type(region_name=self.region_name, config=config.merge(Config(**(forced or {}))))
+        with building_a_client():
+            config: Config = Config(**defaults).merge(self.config)
+            return self.get_client_type(region_name=self.region_name, config=config.merge(Config(**(forced or {}))))
 
     @cached_property
     def _create_client(self) -> Any:
@@ -88,27 +112,43 @@ class PersonalizeHook(AwsBaseHook):
         """
         from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
-        config = Config(**defaults).merge(self.config)
-        return S3Hook(
-            aws_conn_id=self.aws_conn_id, region_name=self._region_name, verify=self._verify, config=config
-        ).get_conn()
+        with building_a_client():
+            config = Config(**defaults).merge(self.config)
+            return S3Hook(
+                aws_conn_id=self.aws_conn_id, region_name=self._region_name, verify=self._verify, config=config
+            ).get_conn()
 
-    def _call(self, operation: str, *, client: Any = None, **request: Any) -> dict[str, Any]:
-        try:
-            response: dict[str, Any] = getattr(client or self.conn, xform_name(operation))(**request)
-        except AWS_ERRORS as error:
-            if is_transient(error):
-                raise
-            raise as_personalize_error(error, operation=operation, region=self.region_name) from error
+    def _call(self, operation: str, *, client: Any = None, arn: str | None = None, **request: Any) -> dict[str, Any]:
+        client = client or self._patiently("Making the AWS client", lambda: self.conn)
+        with answers_to(operation, region=self.region_name, arn=arn):
+            response: dict[str, Any] = getattr(client, xform_name(operation))(**request)
         return response
+
+    def _patiently(self, operation: str, step: Callable[[], Any]) -> Any:
+        """Take a step, again and again while AWS's trouble may pass, for some two minutes."""
+        tried = 0
+        while True:
+            tried += 1
+            try:
+                return step()
+            except AWS_ERRORS as error:
+                if tried == CREATE_TRIES or not is_transient(error):
+                    raise
+                self._pause(operation, error, tried)
+
+    def _pause(self, operation: str, error: Exception, tried: int) -> None:
+        pause = growing_pause(tried, first=1, longest=30)
+        self.log.warning("%s (%s). Trying again in %.0f s.", describe_error(error), operation, pause)
+        time.sleep(pause)
 
     def _pages(self, operation: str, **request: Any) -> Iterator[dict[str, Any]]:
         while True:
             page = self._call(operation, **request)
             yield page
-            if not page.get("nextToken"):
+            token, seen = text_at(page, "nextToken"), request.get("nextToken")
+            if not token or token == seen:
                 return
-            request["nextToken"] = page["nextToken"]
+            request["nextToken"] = token
 
     # Jobs
 
@@ -119,10 +159,20 @@ class PersonalizeHook(AwsBaseHook):
         :param job_arn: The job; its kind is told from the ARN.
         :return: The description, without the key that wraps it.
         :raises ServiceError: if there is no such job, or the caller may not look at it.
+        :raises UnexpectedAnswerError: if the answer does not describe it.
         """
         kind = naming.job_kind_of(job_arn)
-        response = self._call(kind.describe_operation, **{kind.arn_key: job_arn})
-        return dict(response[kind.response_key])
+        response = self._call(kind.describe_operation, arn=job_arn, **{kind.arn_key: job_arn})
+        read_status(kind, response, job_arn=job_arn)
+        description = dict(response.get(kind.response_key, response))
+        for path in (("jobInput", "s3DataSource", "path"), ("jobOutput", "s3DataDestination", "path")):
+            if text_at(description, *path) is None:
+                raise UnexpectedAnswerError(
+                    operation=kind.describe_operation,
+                    reason=f"Expected an S3 URI at {'.'.join(path)} of the {kind.words}, got {shown(description)}",
+                    arn=job_arn,
+                )
+        return description
 
     def get_job_status(self, job_arn: str) -> JobStatus:
         """
@@ -133,9 +183,10 @@ class PersonalizeHook(AwsBaseHook):
             as botocore has it.
         """
         kind = naming.job_kind_of(job_arn)
-        return read_status(
-            kind, self._call(kind.describe_operation, client=self.polling_client, **{kind.arn_key: job_arn})
+        response = self._call(
+            kind.describe_operation, client=self.polling_client, arn=job_arn, **{kind.arn_key: job_arn}
         )
+        return read_status(kind, response, job_arn=job_arn)
 
     def wait_for_job(self, job_arn: str, *, poll_interval: float, deadline: float) -> JobStatus:
         """
@@ -154,10 +205,10 @@ class PersonalizeHook(AwsBaseHook):
                 seen = self.get_job_status(job_arn)
                 if watch.see(seen):
                     return seen
-            except AWS_ERRORS as error:
-                watch.see_trouble(describe_error(error))
+            except Exception as error:  # noqa: BLE001 (whatever befalls a look, the next one comes)
+                watch.see_error(error, describe_error(error))
             if not watch.remaining:
-                raise watch.timeout_error()
+                raise watch.timeout_error() from None
             time.sleep(min(jittered(poll_interval), watch.remaining))
 
     def create_job(
@@ -183,33 +234,34 @@ class PersonalizeHook(AwsBaseHook):
         :raises JobConflictError: if the name is taken by a job that must not be used.
         :raises ServiceError: if the service refuses the request.
         """
+        self._patiently(kind.create_operation, lambda: self._create_client)
         self._check_fields(kind, request)
         base, attempt = request["jobName"], 1
         while True:
             named = {**request, "jobName": naming.suffixed_job_name(base, attempt)}
             arn, is_ours = self._try_create(kind, named)
             if arn is not None:
-                self.log.info("Created the %s %s (%s).", kind.words, named["jobName"], arn)
+                self.log.info("Created the %s %s: %s", kind.words, named["jobName"], arn)
                 return read_status(kind, {**named, kind.arn_key: arn, "status": CREATE_PENDING})
             arn = naming.job_arn(kind, named["jobName"], beside=request[kind.parent_key])
             if if_job_exists == "new" and not is_ours:
                 attempt += 1
                 continue
-            description = self.describe_job(arn)
+            description = self._patiently(kind.describe_operation, partial(self.describe_job, arn))
             found = read_status(kind, description)
             differing = differences(named, description, same_solution=same_solution)
             if differing or (if_job_exists == "fail" and not is_ours):
                 raise JobConflictError(job_name=named["jobName"], job_arn=arn, differences=differing)
             if found.state is JobState.FAILED:
                 self.log.info(
-                    "%s %s had failed (%s): its name is burnt, taking the next one.",
-                    kind.words.capitalize(),
+                    "%s: the %s %s had failed. Its name is burnt, taking the next one.",
+                    found.failure_reason or "No reason was given",
+                    kind.words,
                     found.name,
-                    found.failure_reason,
                 )
                 attempt += 1
                 continue
-            self.log.info("Found the %s %s (%s), %s: using it.", kind.words, found.name, arn, found.status)
+            self.log.info("Found the %s %s, %s: using it. %s", kind.words, found.name, found.status, arn)
             return found
 
     def has_job(self, kind: JobKind, request: Mapping[str, Any]) -> bool:
@@ -224,7 +276,7 @@ class PersonalizeHook(AwsBaseHook):
             name = naming.suffixed_job_name(request["jobName"], attempt)
             try:
                 seen = self.get_job_status(naming.job_arn(kind, name, beside=request[kind.parent_key]))
-            except (PersonalizeError, *AWS_ERRORS):
+            except Exception:  # noqa: BLE001 (whatever it is, the create call will tell)
                 return False
             if seen.state is not JobState.FAILED:
                 return True
@@ -248,23 +300,33 @@ class PersonalizeHook(AwsBaseHook):
                 if code == "LimitExceededException":
                     if self._exists(kind, request):
                         return None, is_ours
-                    raise QuotaFullError(describe_error(error)) from error
+                    raise QuotaFullError(describe_error(error)) from None
                 if not is_transient(error):
                     raise as_personalize_error(
                         error,
                         operation=kind.create_operation,
                         region=self.region_name,
                         role_arn=request.get("roleArn"),
-                    ) from error
+                    ) from None
                 if tried == CREATE_TRIES:
                     raise
                 is_ours = is_ours or not is_throttling(error)
-                pause = growing_pause(tried, first=1, longest=30)
-                self.log.warning("%s: %s; trying again in %.0f s.", kind.create_operation, describe_error(error), pause)
-                time.sleep(pause)
+                self._pause(kind.create_operation, error, tried)
+                continue
+            except Exception as error:  # noqa: BLE001 (botocore raises anything over an answer that it cannot read)
+                came = describe_error(error)
             else:
-                arn: str = response[kind.arn_key]
-                return arn, True
+                arn = text_at(response, kind.arn_key)
+                if arn and arn.endswith(f":{kind.arn_type}/{request['jobName']}"):
+                    return arn, True
+                came = shown({key: value for key, value in response.items() if key != "ResponseMetadata"})
+            # Whatever that answer was, the job may be there.
+            if self._exists(kind, request):
+                return None, True
+            raise UnexpectedAnswerError(
+                operation=kind.create_operation,
+                reason=f"Expected the ARN of the {kind.words} {request['jobName']!r}, got {came}",
+            )
         raise AssertionError("unreachable: the last try returns or raises")
 
     def _exists(self, kind: JobKind, request: Mapping[str, Any]) -> bool:
@@ -272,7 +334,7 @@ class PersonalizeHook(AwsBaseHook):
         arn = naming.job_arn(kind, request["jobName"], beside=request[kind.parent_key])
         try:
             self.get_job_status(arn)
-        except (PersonalizeError, *AWS_ERRORS):
+        except Exception:  # noqa: BLE001 (whatever it is, the job was not seen)
             return False
         return True
 
@@ -300,22 +362,22 @@ class PersonalizeHook(AwsBaseHook):
         """
         naming.parse_arn(solution_arn, resource_type="solution", parameter="solution_arn")
         versions = [
-            version
+            read_status(SOLUTION_VERSION, version)
             for page in self._pages("ListSolutionVersions", solutionArn=solution_arn, maxResults=100)
-            for version in page["solutionVersions"]
+            for version in entries_of(SOLUTION_VERSION, page)
         ]
-        active = [v for v in versions if read_status(SOLUTION_VERSION, v).state is JobState.SUCCEEDED]
+        active = [version for version in versions if version.arn and version.state is JobState.SUCCEEDED]
         if not active:
-            statuses = ", ".join(f"{v['solutionVersionArn']}: {v['status']}" for v in versions) or "none at all"
+            statuses = ", ".join(f"{v.name}: {v.status}" for v in versions) or "none at all"
             raise InvalidRequestError(
-                f"Expected an ACTIVE version of {solution_arn}, got {statuses}. Train the solution first, or give a "
-                "solution_version_arn."
+                f"Expected an ACTIVE version of the solution, got {statuses}. Train it first, or give a "
+                f"solution_version_arn. {solution_arn}",
+                may_pass=any(version.state is JobState.RUNNING for version in versions),
             )
-        newest = max(active, key=lambda version: version["creationDateTime"])
-        age = (datetime.now(UTC) - newest["creationDateTime"]).total_seconds()
-        arn: str = newest["solutionVersionArn"]
-        self.log.info("Using %s: the newest ACTIVE one of %s version(s), %s old.", arn, len(versions), in_words(age))
-        return arn
+        newest = max(active, key=lambda version: version.created_at or datetime.min.replace(tzinfo=UTC))
+        age = f", {in_words(time.time() - newest.created_at.timestamp())} old" if newest.created_at else ""
+        self.log.info("Using the newest ACTIVE one of %s version(s)%s: %s", len(versions), age, newest.arn)
+        return newest.arn
 
 
 def _unknown_fields(shape: Any, value: Any, path: str = "") -> Iterator[str]:

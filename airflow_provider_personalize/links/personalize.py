@@ -8,11 +8,13 @@ consoles show them.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from airflow.providers.amazon.aws.links.base_aws import BASE_AWS_CONSOLE_LINK, BaseAwsLink
 
+from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.naming import parse_arn, parse_s3_uri
 
 if TYPE_CHECKING:
@@ -22,7 +24,17 @@ if TYPE_CHECKING:
 _PERSONALIZE = BASE_AWS_CONSOLE_LINK + "/personalize/home?region={region_name}#"
 
 
-class PersonalizeJobLink(BaseAwsLink):
+class _ConsoleLink(BaseAwsLink):
+    """A page of the AWS console; there is no link in a partition whose console's address is not known."""
+
+    def format_link(self, **kwargs: Any) -> str:
+        """Fill in the address, each value quoted for the place where it stands."""
+        if not kwargs.get("aws_domain"):
+            return ""
+        return super().format_link(**{name: quote(str(value), safe="/:") for name, value in kwargs.items()})
+
+
+class PersonalizeJobLink(_ConsoleLink):
     """The batch job in the Personalize console."""
 
     name = "Personalize job"
@@ -30,7 +42,7 @@ class PersonalizeJobLink(BaseAwsLink):
     format_str = _PERSONALIZE + "{job_arn}"
 
 
-class PersonalizeSolutionLink(BaseAwsLink):
+class PersonalizeSolutionLink(_ConsoleLink):
     """The solution that the job's recommendations come from, in the Personalize console."""
 
     name = "Personalize solution"
@@ -38,16 +50,12 @@ class PersonalizeSolutionLink(BaseAwsLink):
     format_str = _PERSONALIZE + "{solution_arn}"
 
 
-class PersonalizeOutputLink(BaseAwsLink):
+class PersonalizeOutputLink(_ConsoleLink):
     """The folder that the job writes its output to, in the S3 console."""
 
     name = "Output in S3"
     key = "personalize_output"
     format_str = BASE_AWS_CONSOLE_LINK + "/s3/buckets/{bucket}?region={region_name}&prefix={prefix}"
-
-    def format_link(self, **kwargs: Any) -> str:
-        """Fill in the address, with the prefix quoted as a query's value."""
-        return super().format_link(**{**kwargs, "prefix": quote(str(kwargs.get("prefix", "")))})
 
 
 #: The links of every task that has to do with one job.
@@ -69,8 +77,10 @@ def persist_job_links(context: Context, operator: Any, job: JobStatus) -> None:
         # arn:…:solution/<name>/<version>
         solution_arn = "/".join(job.solution_version_arn.split("/")[:2])
         PersonalizeSolutionLink.persist(context=context, operator=operator, solution_arn=solution_arn, **where)
-    if job.output_uri:
-        uri = parse_s3_uri(job.output_uri, max_length=None)
+    # A link is not worth a task: what leads nowhere is left out.
+    with suppress(InvalidRequestError):
+        uri = parse_s3_uri(job.output_uri or "", max_length=None)
+        folder = uri.key.rstrip("/")
         PersonalizeOutputLink.persist(
-            context=context, operator=operator, bucket=uri.bucket, prefix=uri.key.rstrip("/") + "/", **where
+            context=context, operator=operator, bucket=uri.bucket, prefix=folder and f"{folder}/", **where
         )

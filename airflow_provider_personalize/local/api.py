@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import botocore.session
+from botocore.exceptions import UnknownRegionError
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
-from airflow_provider_personalize.local.catalog import Catalog
-from airflow_provider_personalize.local.checks import check_job, check_recipe, check_tags, invalid, or_invalid
+from airflow_provider_personalize.local.catalog import Catalog, Recipe
+from airflow_provider_personalize.local.checks import (
+    check_filter_use,
+    check_job,
+    check_recipe,
+    check_tags,
+    or_invalid,
+)
 from airflow_provider_personalize.local.errors import ApiError
 from airflow_provider_personalize.local.expressions import parse_filter
 from airflow_provider_personalize.local.faults import JOB_FAULTS, Faults
+from airflow_provider_personalize.local.filters import check_filter
+from airflow_provider_personalize.local.guard import decode_json
 from airflow_provider_personalize.local.jobs import Job, Jobs
-from airflow_provider_personalize.local.lines import check_columns
 from airflow_provider_personalize.local.model import check_request, service_model
 from airflow_provider_personalize.local.recommend import Recommender
 from airflow_provider_personalize.resources import (
     ACTIVE,
     BATCH_INFERENCE_JOB,
-    BATCH_SEGMENT_JOB,
     JOB_KINDS,
     JobKind,
 )
@@ -59,7 +65,7 @@ class Region:
         self.tags: dict[str, list[dict[str, str]]] = {}
         for filter_name, expression in READY_FILTERS.items():
             try:
-                check_columns(parse_filter(expression), recommender)
+                check_filter(parse_filter(expression), recommender.data)
             except InvalidRequestError:
                 continue
             self.add_filter(filter_name, expression, now)
@@ -130,7 +136,10 @@ class Api:
         """Give a region, which is made when it is first asked for."""
         with self._lock:
             if name not in self._regions:
-                self._regions[name] = Region(name, self._started, self.recommender)
+                try:
+                    self._regions[name] = Region(name, self._started, self.recommender)
+                except UnknownRegionError:
+                    raise ApiError("UnrecognizedClientException", f"There is no region {name!r}.") from None
             return self._regions[name]
 
     def answer(self, operation: str, region: str, body: bytes) -> Answer:
@@ -150,7 +159,7 @@ class Api:
                 f"The local stand-in does not have {operation}; it has {', '.join(sorted(self._operations))}.",
             )
         try:
-            request = json.loads(body or b"{}")
+            request = decode_json(body or b"{}")
         except ValueError as error:
             raise ApiError("SerializationException", f"The request is not JSON: {error}") from None
         return self._operations[operation](self.region(region), check_request(operation, request))
@@ -173,7 +182,7 @@ class Api:
                 )
             recipe = region.catalog.recipe_of(version_arn)
             check_recipe(kind, recipe, request, region.name, self.recommender.data.items)
-            expression = self._filter_expression(kind, region, request)
+            expression = self._filter_expression(kind, recipe, region, request)
             running = self.jobs.running(kind, region.catalog.arn(kind.arn_type, ""))
             if running >= self.quota:
                 raise ApiError(
@@ -194,14 +203,11 @@ class Api:
         return {kind.arn_key: arn}
 
     @staticmethod
-    def _filter_expression(kind: JobKind, region: Region, request: Request) -> str | None:
+    def _filter_expression(kind: JobKind, recipe: Recipe, region: Region, request: Request) -> str | None:
         if "filterArn" not in request:
             return None
         expression: str = _found(region.filters, request["filterArn"])["filterExpression"]
-        wanted = "USERID" if kind is BATCH_SEGMENT_JOB else "ITEMID"
-        entity = parse_filter(expression).entity
-        if entity != wanted:
-            raise invalid(f"A {kind.words} takes a filter of {wanted}, this one is of {entity}.")
+        check_filter_use(kind, recipe, parse_filter(expression))
         return expression
 
     def _describe_job(self, kind: JobKind, region: Region, request: Request) -> Answer:
@@ -235,7 +241,7 @@ class Api:
         if request["datasetGroupArn"] != region.catalog.dataset_group_arn:
             raise ApiError("ResourceNotFoundException", f"Resource Arn {request['datasetGroupArn']} does not exist.")
         expression = or_invalid(parse_filter, request["filterExpression"])
-        or_invalid(partial(check_columns, recommender=self.recommender), expression)
+        or_invalid(partial(check_filter, data=self.recommender.data), expression)
         with self._lock:
             arn = region.catalog.arn("filter", request["name"])
             if arn in region.filters:

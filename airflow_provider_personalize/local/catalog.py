@@ -51,11 +51,16 @@ class Recipe:
 
 _USER, _LIST, _ITEM = ("userId",), ("userId", "itemList"), ("itemId",)
 USER_PERSONALIZATION = Recipe("aws-user-personalization-v2", "USER_PERSONALIZATION", BATCH_INFERENCE_JOB, _USER)
+USER_PERSONALIZATION_V1 = Recipe("aws-user-personalization", "USER_PERSONALIZATION", BATCH_INFERENCE_JOB, _USER)
 HRNN = Recipe("aws-hrnn", "USER_PERSONALIZATION", BATCH_INFERENCE_JOB, _USER)
+HRNN_METADATA = Recipe("aws-hrnn-metadata", "USER_PERSONALIZATION", BATCH_INFERENCE_JOB, _USER)
+HRNN_COLDSTART = Recipe("aws-hrnn-coldstart", "USER_PERSONALIZATION", BATCH_INFERENCE_JOB, _USER)
 POPULARITY = Recipe("aws-popularity-count", "USER_PERSONALIZATION", BATCH_INFERENCE_JOB)
 RANKING = Recipe("aws-personalized-ranking", "PERSONALIZED_RANKING", BATCH_INFERENCE_JOB, _LIST)
+RANKING_V2 = Recipe("aws-personalized-ranking-v2", "PERSONALIZED_RANKING", BATCH_INFERENCE_JOB, _LIST)
 SIMILAR_ITEMS = Recipe("aws-similar-items", "RELATED_ITEMS", BATCH_INFERENCE_JOB, _ITEM)
 SIMS = Recipe("aws-sims", "RELATED_ITEMS", BATCH_INFERENCE_JOB, _ITEM)
+SEMANTIC_SIMILARITY = Recipe("aws-semantic-similarity", "RELATED_ITEMS", BATCH_INFERENCE_JOB, _ITEM)
 ITEM_AFFINITY = Recipe("aws-item-affinity", "USER_SEGMENTATION", BATCH_SEGMENT_JOB, _ITEM, 500)
 ATTRIBUTE_AFFINITY = Recipe(
     "aws-item-attribute-affinity", "USER_SEGMENTATION", BATCH_SEGMENT_JOB, ("itemAttributes",), 10
@@ -64,16 +69,22 @@ ATTRIBUTE_AFFINITY = Recipe(
 TRENDING_NOW = Recipe("aws-trending-now", "POPULAR_ITEMS", None)
 NEXT_BEST_ACTION = Recipe("aws-next-best-action", "PERSONALIZED_ACTIONS", None)
 
-#: The solutions: name → recipe and, for each version, its age in days and its status, oldest first.
+#: The solutions, at least one of each recipe: name → recipe and, for each version, its age in days and its status,
+#: oldest first.
 SOLUTIONS: dict[str, tuple[Recipe, tuple[tuple[float, str], ...]]] = {
     "user-personalization": (USER_PERSONALIZATION, ((6, ACTIVE),)),
+    "user-personalization-v1": (USER_PERSONALIZATION_V1, ((6, ACTIVE),)),
     "popularity-count": (POPULARITY, ((6, ACTIVE),)),
     "personalized-ranking": (RANKING, ((6, ACTIVE),)),
+    "personalized-ranking-v2": (RANKING_V2, ((6, ACTIVE),)),
     "similar-items": (SIMILAR_ITEMS, ((6, ACTIVE),)),
     "sims": (SIMS, ((6, ACTIVE),)),
+    "semantic-similarity": (SEMANTIC_SIMILARITY, ((6, ACTIVE),)),
     "item-affinity": (ITEM_AFFINITY, ((6, ACTIVE),)),
     "item-attribute-affinity": (ATTRIBUTE_AFFINITY, ((6, ACTIVE),)),
     "hrnn": (HRNN, ((400, ACTIVE),)),
+    "hrnn-metadata": (HRNN_METADATA, ((400, ACTIVE),)),
+    "hrnn-coldstart": (HRNN_COLDSTART, ((400, ACTIVE),)),
     # Trains by itself every week: one version has just failed, the newest still trains.
     "retrained-weekly": (
         USER_PERSONALIZATION,

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
-from airflow_provider_personalize.local.catalog import SIMILAR_ITEMS, THEME_REGIONS, Recipe
-from airflow_provider_personalize.local.data import Entities
+from airflow_provider_personalize.local.catalog import ATTRIBUTE_AFFINITY, SIMILAR_ITEMS, THEME_REGIONS, Recipe
+from airflow_provider_personalize.local.conditions import FilterExpression
 from airflow_provider_personalize.local.errors import ApiError
 from airflow_provider_personalize.local.lines import THEMES
+from airflow_provider_personalize.local.tables import Entities
 from airflow_provider_personalize.naming import parse_s3_uri
 from airflow_provider_personalize.resources import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB, JobKind
 
@@ -109,3 +110,21 @@ def _check_themes(recipe: Recipe, request: Mapping[str, Any], region: str, items
     column = config["fieldsForThemeGeneration"]["itemName"]
     if column.upper() not in items.columns:
         raise invalid(f"themeGenerationConfig: the Items dataset has no column {column}.")
+
+
+def check_filter_use(kind: JobKind, recipe: Recipe, expression: FilterExpression) -> None:
+    """
+    Check that a filter fits a job.
+
+    :param kind: The kind of job that is asked for.
+    :param recipe: The recipe of the solution version.
+    :param expression: The filter's expression.
+    :raises ApiError: ``InvalidInputException`` if it does not.
+    """
+    wanted = "USERID" if kind is BATCH_SEGMENT_JOB else "ITEMID"
+    if expression.entity != wanted:
+        raise invalid(f"A {kind.words} takes a filter of {wanted}, this one is of {expression.entity}.")
+    if recipe is ATTRIBUTE_AFFINITY and any(condition.dataset == "INTERACTIONS" for condition in expression.conditions):
+        raise invalid(f"The recipe {recipe.name} takes no filter that speaks of Interactions.")
+    if expression.about_item and recipe.type != "RELATED_ITEMS":
+        raise invalid(f"A filter that speaks of CurrentItem needs a recipe for related items, not {recipe.name}.")

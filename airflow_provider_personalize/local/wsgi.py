@@ -17,13 +17,19 @@ from airflow_provider_personalize.local.api import Api
 from airflow_provider_personalize.local.controls import Controls
 from airflow_provider_personalize.local.errors import ApiError
 from airflow_provider_personalize.local.faults import DROPS, ERRORS, Faults
+from airflow_provider_personalize.local.guard import Guard, read_body
 
 _TARGET = "AmazonPersonalize."
 _CONTROLS = "/_local/"
-_SIGNED_REGION = re.compile(r"Credential=[^/]+/[^/]+/(?P<region>[^/]+)/")
+#: moto's own controls, by which all of S3 could be emptied.
+_MOTO_CONTROLS = "/moto-api"
+_SIGNED = re.compile(r"Credential=[^/]+/[^/]+/(?P<region>[^/]+)/(?P<service>[^/]+)/")
+#: How the services that have such a header name an operation, as ``DynamoDB_20120810.PutItem``.
+_OPERATION = re.compile(r"[\w.]+\.\w+", re.ASCII)
+_API_TYPE = "application/x-amz-json-1.1"
 
 Environ = dict[str, Any]
-StartResponse = Callable[[str, list[tuple[str, str]]], Any]
+StartResponse = Callable[..., Any]
 
 
 class Application:
@@ -34,56 +40,93 @@ class Application:
     :param controls: The controls.
     :param faults: What is to go wrong.
     :param region: The region of a request that was not signed for one.
+    :param guard: Whom orders are taken from.
     """
 
-    def __init__(self, api: Api, controls: Controls, faults: Faults, region: str) -> None:
+    def __init__(self, api: Api, controls: Controls, faults: Faults, region: str, guard: Guard) -> None:
         self.api = api
         self.controls = controls
         self.faults = faults
         self.region = region
+        self.guard = guard
         self._moto = DomainDispatcherApplication(create_backend_app)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
+        try:
+            return self._answer(environ, start_response)
+        except ApiError as error:
+            return _json(start_response, error.status, _error(error), _API_TYPE)
+
+    def _answer(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         target = environ.get("HTTP_X_AMZ_TARGET", "")
-        if target.startswith(_TARGET):
-            status, answer = self._personalize(target.removeprefix(_TARGET), environ)
-            return _json(start_response, status, answer, "application/x-amz-json-1.1")
         path = environ.get("PATH_INFO", "")
+        signed = _SIGNED.search(environ.get("HTTP_AUTHORIZATION", ""))
+        ours = target.startswith(_TARGET) or path.startswith((_CONTROLS, _MOTO_CONTROLS))
+        self.guard.check(environ, to_s3=not ours)
+        if path.startswith(_MOTO_CONTROLS):
+            raise ApiError("ResourceNotFoundException", f"There is nothing at {path}.", 404)
+        if target.startswith(_TARGET):
+            region = signed["region"] if signed else self.region
+            status, answer = self._personalize(target.removeprefix(_TARGET), region, environ)
+            return _json(start_response, status, answer, _API_TYPE)
         if path.startswith(_CONTROLS):
             name = path.removeprefix(_CONTROLS)
-            return _json(start_response, *self.controls.answer(environ["REQUEST_METHOD"], name, _read_body(environ)))
-        answered: Iterable[bytes] = self._moto(environ, start_response)
-        return answered
+            return _json(start_response, *self.controls.answer(environ["REQUEST_METHOD"], name, read_body(environ)))
+        personalize = "personalize" in target.lower() or (signed and signed["service"].lower() == "personalize")
+        if personalize or (target and not _OPERATION.fullmatch(target)):
+            # moto has a few operations of Personalize too, which know nothing of what is here.
+            raise ApiError(
+                "UnknownOperationException", f"Expected an X-Amz-Target like {_TARGET}DescribeSolution, got {target!r}."
+            )
+        return self._backend(environ, start_response)
 
-    def _personalize(self, operation: str, environ: Environ) -> tuple[int, Any]:
-        body = _read_body(environ)
-        signed = _SIGNED_REGION.search(environ.get("HTTP_AUTHORIZATION", ""))
-        region = signed["region"] if signed else self.region
+    def _personalize(self, operation: str, region: str, environ: Environ) -> tuple[int, Any]:
+        body = read_body(environ)
         arrived = time.time()
-        outcome = "ok"
+        status, answer, outcome = 200, None, "ok"
+        dropped = False
         try:
             fault = self.faults.take((*ERRORS, *DROPS), operation)
             if fault and fault.fault in ERRORS:
                 raise fault.error()
+            dropped = fault is not None
             if fault and fault.fault == "drop":
                 outcome = "dropped"
-                _drop(environ)
-            answer = self.api.answer(operation, region, body)
-            if fault:
-                outcome = "ok, dropped"
-                _drop(environ)
+            else:
+                answer = self.api.answer(operation, region, body)
+                outcome = "ok, dropped" if dropped else "ok"
         except ApiError as error:
-            outcome = error.code
-            return error.status, {"__type": error.code, "message": error.message}
-        finally:
-            self.controls.count(operation, arrived, outcome, body)
-        return 200, answer
+            outcome, dropped = error.code, False
+            status, answer = error.status, _error(error)
+        # Counted before the caller can know the outcome, so that whoever looks after it sees the call.
+        self.controls.count(operation, arrived, outcome, body)
+        if dropped:
+            _drop(environ)
+        return status, answer
+
+    def _backend(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """
+        Let moto answer.
+
+        :raises ApiError: if it cannot make anything of the request.
+        """
+        try:
+            answered: Iterable[bytes] = self._moto.get_application(environ)(environ, start_response)
+        except NotImplementedError as error:
+            raise ApiError("NotImplemented", f"moto, which answers for S3 here, lacks this: {error}", 501) from error
+        except ConnectionError:
+            raise
+        except Exception as error:
+            # moto reads headers without looking at them first, and raises whatever comes of it.
+            raise ApiError(
+                "InvalidRequest", f"moto, which answers for S3 here, could not read this request: {error!r}"
+            ) from error
+        return answered
 
 
-def _read_body(environ: Environ) -> bytes:
-    body: bytes = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-    return body
+def _error(error: ApiError) -> dict[str, str]:
+    return {"__type": error.code, "message": error.message}
 
 
 def _drop(environ: Environ) -> None:

@@ -4,19 +4,39 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 
+from airflow_provider_personalize.arguments import (
+    ReadArguments,
+    Reader,
+    exactly_one,
+    flag,
+    form,
+    one_of,
+    required,
+    whole_number,
+)
 from airflow_provider_personalize.compat import Context
-from airflow_provider_personalize.exceptions import InvalidRequestError, QuotaTimeoutError
+from airflow_provider_personalize.exceptions import JobFailedError, QuotaTimeoutError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook, QuotaFullError
-from airflow_provider_personalize.job_request import build_request
+from airflow_provider_personalize.job_request import NUM_RESULTS_NOTE, build_request, parse_filter_arn, read_tags
 from airflow_provider_personalize.links.personalize import persist_job_links
 from airflow_provider_personalize.mixins import JobWaiterMixin
-from airflow_provider_personalize.naming import check_job_name, derive_job_name, parse_arn
+from airflow_provider_personalize.naming import (
+    check_job_name,
+    check_kms_key_arn,
+    check_role_arn,
+    derive_job_name,
+    overlap,
+    parse_s3_uri,
+    parse_solution_arn,
+    parse_solution_version_arn,
+)
 from airflow_provider_personalize.openlineage import job_lineage
 from airflow_provider_personalize.resources import JobState, JobStatus
 from airflow_provider_personalize.transfers.input_objects import VALIDATE_INPUT, check_job
@@ -26,6 +46,7 @@ from airflow_provider_personalize.waiting import (
     DEFAULT_TIMEOUT,
     STILL_RUNNING,
     growing_pause,
+    in_seconds,
     in_words,
 )
 
@@ -38,7 +59,7 @@ DEFAULT_QUOTA_WAIT = 6 * 60 * 60
 LONGEST_QUOTA_PAUSE = 15 * 60
 
 
-class PersonalizeCreateJobOperator(JobWaiterMixin, AwsBaseOperator[PersonalizeHook], abstract=True):
+class PersonalizeCreateJobOperator(ReadArguments, JobWaiterMixin, AwsBaseOperator[PersonalizeHook], abstract=True):
     """
     Create a batch job, or find the one that an earlier try of the same task has created, and wait for it if asked to.
 
@@ -51,14 +72,14 @@ class PersonalizeCreateJobOperator(JobWaiterMixin, AwsBaseOperator[PersonalizeHo
     :param solution_arn: The solution; its newest ACTIVE version is used.
     :param role_arn: The IAM role that Personalize assumes to read the input and write the output.
     :param input_uri: The S3 URI of the input lines: an object, or a prefix ending in ``/``. At most 256 characters.
-    :param output_uri: The S3 URI of the folder that takes the output. It must not lie under the input, nor over it.
+    :param output_uri: The S3 URI of the folder that takes the output; better not under the input, nor over it.
     :param job_name: The job's name, used as it is (see ``if_job_exists`` for a name that is taken); by default it is
         derived.
     :param num_results: How many recommendations for each line.
     :param filter_arn: The filter to apply.
     :param input_kms_key_arn: The KMS key that the input is encrypted with.
     :param output_kms_key_arn: The KMS key to encrypt the output with.
-    :param tags: Tags for the job: ``{key: value}``, at most 200.
+    :param tags: Tags for the job: ``{key: value}``, at most 200; or the API's list of ``tagKey`` and ``tagValue``.
     :param if_job_exists: What to do when the job's name is taken: ``reuse`` the job if it was made from the same
         request (a failed one gives way to the next suffix), ``fail``, or make a ``new`` one under the next free suffix.
     :param validate_input: What to check before a job is created: ``off``: nothing; ``sample``: the request, the input's
@@ -68,10 +89,11 @@ class PersonalizeCreateJobOperator(JobWaiterMixin, AwsBaseOperator[PersonalizeHo
     :param wait_for_completion: Whether to wait until the job is ACTIVE.
     :param deferrable: Whether to wait in the triggerer, without holding a worker. As in the Amazon provider, it implies
         ``wait_for_completion``.
-    :param poll_interval: Seconds between two looks at the job.
-    :param timeout: Seconds until the wait gives up; ``execution_timeout`` shortens it. The job itself runs on.
-    :param quota_wait_timeout: Seconds to wait for a slot when too many jobs are in progress; in the triggerer where
-        ``deferrable``.
+    :param poll_interval: Seconds, or a timedelta, between two looks at the job.
+    :param timeout: Seconds, or a timedelta, until the wait gives up; ``execution_timeout`` shortens it. The job itself
+        runs on.
+    :param quota_wait_timeout: Seconds, or a timedelta, to wait for a slot when too many jobs are in progress; in the
+        triggerer where ``deferrable``.
     :return: The job's ARN.
     """
 
@@ -91,6 +113,26 @@ class PersonalizeCreateJobOperator(JobWaiterMixin, AwsBaseOperator[PersonalizeHo
         "validate_input",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"tags": "json"}
+    argument_readers: ClassVar[Mapping[str, Reader]] = {
+        "role_arn": required(form(check_role_arn)),
+        "input_uri": required(form(parse_s3_uri)),
+        "output_uri": required(form(parse_s3_uri)),
+        "solution_version_arn": form(parse_solution_version_arn),
+        "solution_arn": form(parse_solution_arn),
+        "job_name": form(check_job_name),
+        "num_results": whole_number(1, note=NUM_RESULTS_NOTE),
+        "filter_arn": form(parse_filter_arn),
+        "input_kms_key_arn": form(check_kms_key_arn),
+        "output_kms_key_arn": form(check_kms_key_arn),
+        "tags": read_tags,
+        "if_job_exists": required(one_of(("reuse", "fail", "new"))),
+        "validate_input": required(one_of(VALIDATE_INPUT)),
+        "wait_for_completion": flag,
+        "deferrable": flag,
+    }
+    creates_job = True
+    # A retry makes a new attempt, under the next suffix.
+    mended_by_retry = (JobFailedError,)
 
     def __init__(
         self,
@@ -110,9 +152,9 @@ class PersonalizeCreateJobOperator(JobWaiterMixin, AwsBaseOperator[PersonalizeHo
         validate_input: str = "off",
         wait_for_completion: bool = False,
         deferrable: bool | None = None,
-        poll_interval: float = DEFAULT_POLL_INTERVAL,
-        timeout: float = DEFAULT_TIMEOUT,
-        quota_wait_timeout: float = DEFAULT_QUOTA_WAIT,
+        poll_interval: float | timedelta = DEFAULT_POLL_INTERVAL,
+        timeout: float | timedelta = DEFAULT_TIMEOUT,
+        quota_wait_timeout: float | timedelta = DEFAULT_QUOTA_WAIT,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -131,31 +173,43 @@ class PersonalizeCreateJobOperator(JobWaiterMixin, AwsBaseOperator[PersonalizeHo
         self.validate_input = validate_input
         self.wait_for_completion = wait_for_completion
         self.deferrable = self._deferrable_or_default(deferrable)
-        self.poll_interval = poll_interval
-        self.timeout = timeout
-        self.quota_wait_timeout = quota_wait_timeout
+        self.poll_interval = in_seconds(poll_interval, "poll_interval")
+        self.timeout = in_seconds(timeout, "timeout")
+        self.quota_wait_timeout = in_seconds(quota_wait_timeout, "quota_wait_timeout")
         self._job_arn: str | None = None
+        self.check_literals()
 
     def execute(self, context: Context) -> str:
         """Create the job or find it; wait for it if asked to."""
-        return self._create(context, self._deadline(context, self.quota_wait_timeout), 0)
+        return self._create(context, self._deadline(context, self.quota_wait_timeout), 0, time.time())
 
-    def resume_create(self, context: Context, event: Any = None, *, quota_deadline: float, tried: int) -> str:
+    def resume_create(
+        self,
+        context: Context,
+        event: Any = None,
+        *,
+        quota_deadline: float,
+        tried: int,
+        quota_started: float | None = None,
+    ) -> str:
         """
         Resume after a deferred wait for a slot: try to create the job again.
 
         :param quota_deadline: Until when to wait for a slot, in seconds since the epoch.
         :param tried: How many times a full quota was met before.
+        :param quota_started: When the first of them was, in seconds since the epoch.
         """
-        return self._create(context, quota_deadline, tried)
+        return self._create(context, quota_deadline, tried, quota_started or time.time())
 
-    def _create(self, context: Context, quota_deadline: float, tried: int) -> str:
-        self._check_arguments()
+    def _create(self, context: Context, quota_deadline: float, tried: int, quota_started: float) -> str:
+        self.read_arguments()
         version_arn = self.solution_version_arn or self.hook.newest_active_version(str(self.solution_arn))
         request = build_request(solution_version_arn=version_arn, **self._request_arguments())
         request = {"jobName": check_job_name(self.job_name or self._derived_name(context, request)), **request}
         if not tried:
             self.log.info("Asking for a %s: %s", self.job_kind.words, json.dumps(request))
+            if words := overlap(self.input_uri, self.output_uri):
+                self.log.warning("%s", words)
             self._check_input(request)
         while True:
             try:
@@ -168,7 +222,7 @@ class PersonalizeCreateJobOperator(JobWaiterMixin, AwsBaseOperator[PersonalizeHo
                 break
             except QuotaFullError as full:
                 tried += 1
-                self._wait_for_slot(full, quota_deadline, tried)
+                self._wait_for_slot(full, quota_deadline, tried, quota_started)
         self._job_arn = job.arn
         persist_job_links(context, self, job)
         if (self.deferrable or self.wait_for_completion) and job.state is not JobState.SUCCEEDED:
@@ -203,36 +257,25 @@ class PersonalizeCreateJobOperator(JobWaiterMixin, AwsBaseOperator[PersonalizeHo
             method_name="execute_complete",
         )
 
-    def _wait_for_slot(self, full: QuotaFullError, deadline: float, tried: int) -> None:
+    def _wait_for_slot(self, full: QuotaFullError, deadline: float, tried: int, started: float) -> None:
         remaining = deadline - time.time()
         if remaining <= 0:
             raise QuotaTimeoutError(
-                operation=self.job_kind.create_operation, waited=self.quota_wait_timeout, reason=str(full)
-            ) from full
+                operation=self.job_kind.create_operation, waited=time.time() - started, reason=str(full)
+            ) from None
         pause = min(remaining, growing_pause(tried, first=self.poll_interval, longest=LONGEST_QUOTA_PAUSE))
-        self.log.info("No slot for another job (%s). Trying again in %s.", full, in_words(pause))
+        self.log.info("%s: no slot for another job. Trying again in %s.", str(full).rstrip("."), in_words(pause))
         if self.deferrable:
             self.defer(
                 trigger=until_trigger(time.time() + pause),
                 method_name="resume_create",
-                kwargs={"quota_deadline": deadline, "tried": tried},
+                kwargs={"quota_deadline": deadline, "tried": tried, "quota_started": started},
             )
         time.sleep(pause)
 
-    def _check_arguments(self) -> None:
-        if bool(self.solution_version_arn) == bool(self.solution_arn):
-            raise InvalidRequestError(
-                "Expected exactly one of solution_version_arn and solution_arn, got "
-                f"{self.solution_version_arn!r} and {self.solution_arn!r}."
-            )
-        if self.if_job_exists not in {"reuse", "fail", "new"}:
-            raise InvalidRequestError(f"if_job_exists: expected 'reuse', 'fail' or 'new', got {self.if_job_exists!r}.")
-        if self.validate_input not in VALIDATE_INPUT:
-            raise InvalidRequestError(
-                f"validate_input: expected one of {', '.join(VALIDATE_INPUT)}, got {self.validate_input!r}."
-            )
-        if self.solution_arn:
-            parse_arn(self.solution_arn, resource_type="solution", parameter="solution_arn")
+    def conflicts(self, known: Mapping[str, Any]) -> Iterator[str]:
+        """Say that not exactly one of the two sources of the job was given."""
+        yield from exactly_one(known, "solution_version_arn", "solution_arn")
 
     def _check_input(self, request: dict[str, Any]) -> None:
         if self.validate_input == "off":

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 
+from airflow_provider_personalize.arguments import Reader, whole_number
+from airflow_provider_personalize.batch.input import MAX_SEGMENT_USERS
+from airflow_provider_personalize.job_request import (
+    NUM_RESULTS_NOTE,
+    THEME_MODE,
+    read_config,
+    read_mode,
+    read_theme_config,
+)
 from airflow_provider_personalize.operators.base import PersonalizeCreateJobOperator
 from airflow_provider_personalize.resources import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB
 
@@ -37,6 +46,12 @@ class PersonalizeCreateBatchInferenceJobOperator(PersonalizeCreateJobOperator):
         "batch_inference_job_config": "json",
         "theme_generation_config": "json",
     }
+    argument_readers: ClassVar[Mapping[str, Reader]] = {
+        **PersonalizeCreateJobOperator.argument_readers,
+        "batch_inference_job_config": read_config,
+        "batch_inference_job_mode": read_mode,
+        "theme_generation_config": read_theme_config,
+    }
 
     def __init__(
         self,
@@ -50,6 +65,18 @@ class PersonalizeCreateBatchInferenceJobOperator(PersonalizeCreateJobOperator):
         self.batch_inference_job_config = batch_inference_job_config
         self.batch_inference_job_mode = batch_inference_job_mode
         self.theme_generation_config = theme_generation_config
+        self.check_literals()
+
+    def conflicts(self, known: Mapping[str, Any]) -> Iterator[str]:
+        """Say, too, that the mode for themes and what they are made of do not come together."""
+        yield from super().conflicts(known)
+        if known.keys() >= {"batch_inference_job_mode", "theme_generation_config"}:
+            mode, config = known["batch_inference_job_mode"], known["theme_generation_config"]
+            if (mode == THEME_MODE) != bool(config):
+                yield (
+                    f"Expected batch_inference_job_mode={THEME_MODE!r} and theme_generation_config both or neither, "
+                    f"got {mode!r} and {config!r}."
+                )
 
     def _request_arguments(self) -> dict[str, Any]:
         return {
@@ -71,3 +98,7 @@ class PersonalizeCreateBatchSegmentJobOperator(PersonalizeCreateJobOperator):
     """
 
     job_kind = BATCH_SEGMENT_JOB
+    argument_readers: ClassVar[Mapping[str, Reader]] = {
+        **PersonalizeCreateJobOperator.argument_readers,
+        "num_results": whole_number(1, MAX_SEGMENT_USERS, note=NUM_RESULTS_NOTE),
+    }

@@ -2,29 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from datetime import date, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 
-from airflow_provider_personalize.checks.conditions import Outcome, outcomes, read_checks
-from airflow_provider_personalize.checks.figures import OutputTable, Overlap, Slice
-from airflow_provider_personalize.checks.report import render_report
+from airflow_provider_personalize.arguments import (
+    ReadArguments,
+    Reader,
+    is_settled,
+    mapping,
+    mapping_or_list,
+    required,
+    text,
+)
+from airflow_provider_personalize.batch.rows import read_column_names
+from airflow_provider_personalize.checks.conditions import Outcome, not_known, outcomes, read_checks
+from airflow_provider_personalize.checks.details import what_is_missing
+from airflow_provider_personalize.checks.figures import OutputTable, Overlap, Slice, is_date
+from airflow_provider_personalize.checks.loads import Loads, add_up, read_loaded
+from airflow_provider_personalize.checks.queries import Query
+from airflow_provider_personalize.checks.report import check_report_uri, render_report
 from airflow_provider_personalize.compat import AirflowFailException, Context
 from airflow_provider_personalize.exceptions import OutputCheckError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
+from airflow_provider_personalize.mixins import PersonalizeTaskMixin
 from airflow_provider_personalize.naming import parse_s3_uri
 from airflow_provider_personalize.sinks import open_sink
 from airflow_provider_personalize.sinks.load import Load
 from airflow_provider_personalize.transfers.output_objects import file_path
 from airflow_provider_personalize.transfers.query import database_hook
 
+#: Why a figure is not known, where it is not.
+_NOT_KNOWN = {
+    "entity_coverage": "input_sql gives no ids",
+    "catalog_coverage": "catalog_sql gives no ids",
+    "reject_rate": "what was loaded has no lines",
+    "overlap": "the slice before has none of the same entities",
+}
 
-class PersonalizeOutputCheckOperator(AwsBaseOperator[PersonalizeHook]):
+
+class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBaseOperator[PersonalizeHook]):
     """
     Look at what was loaded before it is used: compare it with the input, the catalog and the slice before.
 
@@ -50,18 +71,26 @@ class PersonalizeOutputCheckOperator(AwsBaseOperator[PersonalizeHook]):
     :param previous_columns: The slice to compare with, in the same way. By default, where ``extra_columns`` is one
         date, the newest that is older.
     :param column_names: Other names of columns, as the loader takes them.
-    :param input_sql: The query that the input was written from.
+    :param input_sql: The query that the input was written from. Like ``catalog_sql``, it is one statement, and only
+        reads.
     :param catalog_sql: A query that gives all items that could be recommended, as ``item_id`` (for segments all users,
         as ``user_id``), and their ``title``, where the report is to show it.
-    :param loaded: What the loader has returned: ``load.output``.
+    :param parameters: Values for the placeholders of ``input_sql`` and ``catalog_sql``, in the driver's own style, as
+        the input operator takes them: a dict, of which each query takes those that it names, or a list for both.
+    :param loaded: What the loader has returned: ``load.output``. For a mapped loader that is a list, and its counts are
+        added up.
+    :param rejects_table: The loader's, of the same schema, to name the commonest reasons of the rejects where
+        ``reject_rate`` does not hold.
     :param checks: What has to hold, or else the task fails, with no retry: ``{"entity_coverage": {"geq_to": 0.95}}``.
         Conditions are those of Airflow's SQL checks: ``equal_to``, ``greater_than``, ``geq_to``, ``less_than`` and
-        ``leq_to``. One on a figure that is not known, for want of a slice before, is passed over.
+        ``leq_to``. Where there is nothing to look at, because the slice, ``input_sql`` or ``catalog_sql`` has no rows,
+        what is expected of it does not hold. Only ``overlap`` is passed over, where there is no slice before.
     :param warn_checks: What should hold; otherwise the task warns.
     :param report_uri: Where to write an HTML page for people, also when the task fails: a path, ``file:///…``, or
-        ``s3://bucket/key``.
-    :return: The figures, those of the slice before under ``previous``, and ``report_uri``. They are in XCom also when
-        the task fails.
+        ``s3://bucket/key``. A page that cannot be written is logged, and changes nothing else.
+    :return: The figures, those of the slice before under ``previous``, and ``report_uri``, None where there is no
+        report. They are in XCom also when the task fails.
+    :raises InvalidRequestError: if literal ``checks``, ``warn_checks`` or ``report_uri`` cannot be right.
     """
 
     aws_hook_class = PersonalizeHook
@@ -73,7 +102,9 @@ class PersonalizeOutputCheckOperator(AwsBaseOperator[PersonalizeHook]):
         "extra_columns",
         "input_sql",
         "loaded",
+        "parameters",
         "previous_columns",
+        "rejects_table",
         "report_uri",
         "schema",
         "sql_conn_id",
@@ -88,8 +119,25 @@ class PersonalizeOutputCheckOperator(AwsBaseOperator[PersonalizeHook]):
         "extra_columns": "json",
         "input_sql": "sql",
         "loaded": "json",
+        "parameters": "json",
         "previous_columns": "json",
         "warn_checks": "json",
+    }
+
+    argument_readers: ClassVar[Mapping[str, Reader]] = {
+        "sql_conn_id": required(text),
+        "table": required(text),
+        "schema": text,
+        "extra_columns": mapping,
+        "previous_columns": mapping,
+        "column_names": read_column_names,
+        "input_sql": text,
+        "catalog_sql": text,
+        "parameters": mapping_or_list,
+        "loaded": read_loaded,
+        "rejects_table": text,
+        "checks": read_checks,
+        "warn_checks": read_checks,
     }
 
     def __init__(
@@ -103,7 +151,9 @@ class PersonalizeOutputCheckOperator(AwsBaseOperator[PersonalizeHook]):
         column_names: Mapping[str, str | None] | None = None,
         input_sql: str | None = None,
         catalog_sql: str | None = None,
-        loaded: Mapping[str, Any] | None = None,
+        parameters: Mapping[str, Any] | Sequence[Any] | None = None,
+        loaded: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        rejects_table: str | None = None,
         checks: Mapping[str, Mapping[str, Any]] | None = None,
         warn_checks: Mapping[str, Mapping[str, Any]] | None = None,
         report_uri: str | None = None,
@@ -118,10 +168,21 @@ class PersonalizeOutputCheckOperator(AwsBaseOperator[PersonalizeHook]):
         self.column_names = column_names
         self.input_sql = input_sql
         self.catalog_sql = catalog_sql
+        self.parameters = parameters
         self.loaded = loaded
+        self.rejects_table = rejects_table
         self.checks = checks
         self.warn_checks = warn_checks
         self.report_uri = report_uri
+        self.check_literals()
+        # Not where the others are read: one that a template got wrong must not keep the verdict back.
+        if is_settled(report_uri) and report_uri is not None:
+            check_report_uri(report_uri)
+
+    def conflicts(self, known: Mapping[str, Any]) -> Iterator[str]:
+        """Say which checks are on figures that are not known without what is not given."""
+        for parameter in {"checks", "warn_checks"} & known.keys():
+            yield from not_known(parameter, known[parameter], known)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """
@@ -129,9 +190,8 @@ class PersonalizeOutputCheckOperator(AwsBaseOperator[PersonalizeHook]):
 
         :raises AirflowFailException: if a figure does not keep to ``checks``.
         """
-        given = [name for name in ("input_sql", "catalog_sql", "loaded") if getattr(self, name)]
-        checks = read_checks("checks", self.checks, given)
-        warn_checks = read_checks("warn_checks", self.warn_checks, given)
+        self.read_arguments()
+        loads = add_up(read_loaded("loaded", self.loaded) or ())
         load = Load(table=self.table, schema=self.schema, columns=(), source="", extra=dict(self.extra_columns or {}))
         sink = open_sink(database_hook(self.sql_conn_id), load)
         with closing(sink.connection):
@@ -139,44 +199,49 @@ class PersonalizeOutputCheckOperator(AwsBaseOperator[PersonalizeHook]):
             now = table.slice(load.extra)
             before = self._before(table)
             overlap = table.overlap(now.values, before.values) if before else None
-            figures = self._figures(table, now, before, overlap)
-            results = [*outcomes(figures, checks, "failed"), *outcomes(figures, warn_checks, "warned")]
-            self._tell(now, before, results)
-            if self.report_uri:
-                top = [item for item, _ in now.top_items]
-                page = render_report(
-                    table=self.table,
-                    kind=table.kind,
-                    figures=figures,
-                    now=now,
-                    before=before,
-                    before_top=table.items_of(top, before.values) if before else {},
-                    overlap=overlap,
-                    titles=table.titles(self.catalog_sql, top) if self.catalog_sql else {},
-                    results=results,
+            figures = self._figures(table, now, before, overlap, loads)
+            nothing = "" if now.rows else f"{self.table} has no rows" + (f" where {now.name}" if now.values else "")
+            results = [
+                outcome
+                for expected, otherwise in ((self.checks, "failed"), (self.warn_checks, "warned"))
+                for outcome in outcomes(
+                    figures, expected or {}, otherwise, missing=_NOT_KNOWN, nothing=nothing, first=before is None
                 )
-                self._write(self.report_uri, page)
+            ]
+            self._tell(now, before, results)
+            details = self._details(table, now, loads, results)
+            page = self._page(table, figures, now, before, overlap, results) if self.report_uri else None
+        if page is None or not self._write(page):
+            figures["report_uri"] = None
         if failed := [str(outcome) for outcome in results if outcome.state == "failed"]:
             # A task that fails returns nothing, and its figures are what one wants to see then.
             context["ti"].xcom_push(key="return_value", value=figures)
-            error = OutputCheckError(table=self.table, failed=failed, figures=figures, report_uri=self.report_uri)
+            error = OutputCheckError(
+                table=self.table, failed=failed, figures=figures, report_uri=figures["report_uri"], details=details
+            )
             raise AirflowFailException(str(error)) from error
         return figures
+
+    def _query(self, name: str) -> Query | None:
+        sql = getattr(self, name)
+        return Query(name, sql, self.parameters) if sql else None
 
     def _before(self, table: OutputTable) -> Slice | None:
         values = dict(self.previous_columns or {})
         if not values and len(self.extra_columns or {}) == 1:
             [(name, value)] = dict(self.extra_columns or {}).items()
-            if _is_date(value) and (found := table.value_before(name, value)) is not None:
+            if is_date(value) and (found := table.value_before(name, value)) is not None:
                 values = {name: found}
         before = table.slice(values) if values else None
         return before if before and before.rows else None
 
-    def _figures(self, table: OutputTable, now: Slice, before: Slice | None, overlap: Overlap | None) -> dict[str, Any]:
-        figures = {**_texts(now.values), **_of_slice(now), "overlap": overlap.mean if overlap else None}
-        asked, covered = table.covered_entities(self.input_sql, now.values) if self.input_sql else (None, 0)
-        catalog, recommended = table.covered_items(self.catalog_sql, now.values) if self.catalog_sql else (None, 0)
-        lines, rejects = ((self.loaded or {}).get(name, 0) for name in ("lines", "rejects"))
+    def _figures(
+        self, table: OutputTable, now: Slice, before: Slice | None, overlap: Overlap | None, loads: Loads
+    ) -> dict[str, Any]:
+        figures = {**now.figures, "overlap": overlap.mean if overlap else None}
+        wanted, items = self._query("input_sql"), self._query("catalog_sql")
+        asked, covered = table.covered_entities(wanted, now.values) if wanted else (None, 0)
+        catalog, recommended = table.covered_items(items, now.values) if items else (None, 0)
         return {
             "table": self.table,
             **figures,
@@ -186,10 +251,10 @@ class PersonalizeOutputCheckOperator(AwsBaseOperator[PersonalizeHook]):
             "catalog_items": catalog,
             "covered_catalog": recommended,
             "catalog_coverage": _share(recommended, catalog),
-            "lines": lines,
-            "rejects": rejects,
-            "reject_rate": _share(rejects, lines),
-            "previous": {**_texts(before.values), **_of_slice(before)} if before else None,
+            "lines": loads.lines,
+            "rejects": loads.rejects,
+            "reject_rate": _share(loads.rejects, loads.lines),
+            "previous": before.figures if before else None,
             "report_uri": self.report_uri,
         }
 
@@ -212,46 +277,72 @@ class PersonalizeOutputCheckOperator(AwsBaseOperator[PersonalizeHook]):
             level = self.log.warning if outcome.state in {"failed", "warned"} else self.log.info
             level("%s: %s.", outcome.state.capitalize(), outcome)
 
-    def _write(self, uri: str, page: str) -> None:
-        if uri.startswith("s3://"):
-            place = parse_s3_uri(uri, parameter="report_uri", max_length=None)
-            self.hook.s3_client().put_object(
-                Bucket=place.bucket, Key=place.key, Body=page.encode(), ContentType="text/html; charset=utf-8"
+    def _details(self, table: OutputTable, now: Slice, loads: Loads, results: Sequence[Outcome]) -> list[str]:
+        try:
+            details = what_is_missing(
+                table,
+                now,
+                {outcome.figure for outcome in results if outcome.state in {"failed", "warned"}},
+                input_query=self._query("input_sql"),
+                catalog_query=self._query("catalog_sql"),
+                loads=loads,
+                rejects_table=self.rejects_table,
             )
-        else:
-            path = file_path(uri) if uri.startswith("file:") else Path(uri)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(page, encoding="utf-8")
+        except Exception:
+            self.log.exception("What is missing could not be looked up.")
+            return []
+        for sentence in details:
+            self.log.warning("%s", sentence)
+        return details
+
+    def _page(
+        self,
+        table: OutputTable,
+        figures: Mapping[str, Any],
+        now: Slice,
+        before: Slice | None,
+        overlap: Overlap | None,
+        results: Sequence[Outcome],
+    ) -> str | None:
+        top = [item for item, _ in now.top_items]
+        items = self._query("catalog_sql")
+        try:
+            return render_report(
+                table=self.table,
+                kind=table.kind,
+                figures=figures,
+                now=now,
+                before=before,
+                before_top=table.items_of(top, before.values) if before else {},
+                overlap=overlap,
+                titles=table.titles(items, top) if items else {},
+                results=results,
+            )
+        except Exception:
+            self.log.exception("The report could not be made.")
+            return None
+
+    def _write(self, page: str) -> bool:
+        """Write the report; what keeps it from being written is told, and hides nothing else."""
+        uri = str(self.report_uri)
+        try:
+            check_report_uri(uri)
+            if uri.startswith("s3://"):
+                place = parse_s3_uri(uri, parameter="report_uri", max_length=None)
+                self.hook.s3_client().put_object(
+                    Bucket=place.bucket, Key=place.key, Body=page.encode(), ContentType="text/html; charset=utf-8"
+                )
+            else:
+                path = file_path(uri) if uri.startswith("file:") else Path(uri)
+                # What is in the page is not for everybody on the machine.
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                path.write_text(page, encoding="utf-8")
+        except Exception:
+            self.log.exception("The report could not be written to %s.", uri)
+            return False
         self.log.info("Wrote the report to %s.", uri)
-
-
-def _of_slice(part: Slice) -> dict[str, Any]:
-    return {
-        "rows": part.rows,
-        "entities": part.entities,
-        "items": part.items,
-        "min_results": min(part.results, default=0),
-        "mean_results": part.rows / part.entities if part.entities else 0.0,
-        "max_results": max(part.results, default=0),
-        "top_item": part.top_items[0][0] if part.top_items else None,
-        "top_item_share": part.top_item_share,
-    }
-
-
-def _texts(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {"slice": {name: str(value) for name, value in values.items()}}
+        return True
 
 
 def _share(part: int, whole: int | None) -> float | None:
     return part / whole if whole else None
-
-
-def _is_date(value: Any) -> bool:
-    """Tell whether a value says when: others have no before."""
-    if isinstance(value, date):
-        return True
-    try:
-        datetime.fromisoformat(str(value))
-    except ValueError:
-        return False
-    return True

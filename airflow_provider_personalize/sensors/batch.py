@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
 
 from airflow.providers.amazon.aws.sensors.base_aws import AwsBaseSensor
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 
-from airflow_provider_personalize.compat import AirflowFailException, AirflowSensorTimeout, Context
-from airflow_provider_personalize.exceptions import JobFailedError, JobTimeoutError
-from airflow_provider_personalize.hooks.errors import AWS_ERRORS, describe_error
+from airflow_provider_personalize.arguments import ReadArguments, Reader, flag, form, required
+from airflow_provider_personalize.compat import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    Context,
+    first_reschedule_date,
+)
+from airflow_provider_personalize.exceptions import JobTimeoutError, PersonalizeError
+from airflow_provider_personalize.failures import final
+from airflow_provider_personalize.hooks.errors import describe_error
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.links.personalize import persist_job_links
 from airflow_provider_personalize.mixins import JobWaiterMixin
-from airflow_provider_personalize.naming import parse_arn
+from airflow_provider_personalize.naming import job_kind_of
 from airflow_provider_personalize.resources import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB, JobState, JobStatus
 from airflow_provider_personalize.triggers.personalize import job_arn_from_event
 from airflow_provider_personalize.waiting import STILL_RUNNING, JobWatch
 
 
-class PersonalizeJobSensor(JobWaiterMixin, AwsBaseSensor[PersonalizeHook], abstract=True):
+class PersonalizeJobSensor(ReadArguments, JobWaiterMixin, AwsBaseSensor[PersonalizeHook], abstract=True):
     """
     Wait until a batch job is ACTIVE.
 
-    A job that has failed fails the task without a retry, since it stays failed (with ``soft_fail`` the task is
-    skipped). Throttling, 5xx and dropped connections are waited out until ``timeout``; a refusal by the service, as for
-    a job that does not exist, fails at once. Parameters of every sensor (``poke_interval``, ``timeout``, ``mode``,
-    ``soft_fail``, …) mean what they mean for every sensor, in both modes.
+    A job that has failed fails the task without a retry, since it stays failed. Throttling, 5xx, dropped connections
+    and answers that are none are waited out until ``timeout``; what cannot pass by itself, as a job that does not
+    exist, fails at once. With ``soft_fail`` or ``never_fail`` the task is skipped instead. Parameters of every sensor
+    (``poke_interval``, ``timeout``, ``mode``, …) mean what they mean for every sensor, here and in the triggerer.
 
     :param job_arn: The job.
     :param deferrable: Whether to wait in the triggerer, without holding a worker.
@@ -35,24 +45,34 @@ class PersonalizeJobSensor(JobWaiterMixin, AwsBaseSensor[PersonalizeHook], abstr
     """
 
     template_fields: Sequence[str] = aws_template_fields("job_arn")
+    argument_readers: ClassVar[Mapping[str, Reader]] = {"job_arn": required(form(job_kind_of)), "deferrable": flag}
 
     def __init__(self, *, job_arn: str, deferrable: bool | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.job_arn = job_arn
         self.deferrable = self._deferrable_or_default(deferrable)
         self._watch: JobWatch | None = None
+        self.check_literals()
+
+    def conflicts(self, known: Mapping[str, Any]) -> Iterator[str]:
+        """Say that the job is not of this sensor's kind."""
+        if "job_arn" in known and (kind := job_kind_of(known["job_arn"])) is not self.job_kind:
+            yield (
+                f"job_arn: expected the ARN of a {self.job_kind.arn_type}, got one of a {kind.arn_type}, which has a "
+                f"sensor of its own. {known['job_arn']}"
+            )
 
     def execute(self, context: Context) -> Any:
         """
         Wait, here or in the triggerer.
 
-        :raises AirflowFailException: if the job has failed.
-        :raises AirflowSensorTimeout: at the deadline. The job runs on.
+        :raises JobFailedError: if the job has failed; it is an ``AirflowFailException``, too.
+        :raises JobTimeoutError: at the deadline; it is an ``AirflowSensorTimeout``, too. The job runs on.
         """
-        parse_arn(self.job_arn, resource_type=self.job_kind.arn_type, parameter="job_arn")
-        deadline = self._deadline(context, self.timeout)
-        self._watch = JobWatch(self.job_arn, deadline, self.log)
+        self.read_arguments()
         if self.deferrable:
+            deadline = self._deadline(context, self.timeout)
+            self._watch = JobWatch(self.job_arn, deadline, self.log)
             # One look first: a job that has ended needs no triggerer.
             seen = self._look(context)
             if seen is None or seen.state is not JobState.SUCCEEDED:
@@ -62,46 +82,66 @@ class PersonalizeJobSensor(JobWaiterMixin, AwsBaseSensor[PersonalizeHook], abstr
                         poll_interval=self.poke_interval,
                         deadline=deadline,
                         solution_version_arn=seen.solution_version_arn if seen else None,
+                        started=self._watch.started,
                     ),
                     method_name="execute_complete",
                 )
             return self.job_arn
-        try:
-            super().execute(context)
-        except AirflowSensorTimeout as error:
-            raise AirflowSensorTimeout(str(self._watch.timeout_error())) from error
+        started = first_reschedule_date(context, self.retries or 0) if self.reschedule else None
+        began = started.timestamp() if started else time.time()
+        self._watch = JobWatch(self.job_arn, began + self.timeout, self.log, began)
+        super().execute(context)
         return self.job_arn
 
     def poke(self, context: Context) -> bool:
-        """Look at the job once; trouble that may pass counts as not yet."""
+        """Look at the job once; trouble that may pass counts as not yet, until the deadline."""
         seen = self._look(context)
-        return seen is not None and seen.state is JobState.SUCCEEDED
+        if seen is not None and seen.state is JobState.SUCCEEDED:
+            return True
+        if self._watch is not None and not self._watch.remaining:
+            with self._skipped_if_asked():
+                raise self._watch.timeout_error()
+        return False
 
     def _look(self, context: Context) -> JobStatus | None:
         """Look at the job once; None where that failed for a reason that may pass."""
         watch = self._watch = self._watch or JobWatch(self.job_arn, float("inf"), self.log)
         is_first = watch.last_seen is None
+        with self._skipped_if_asked():
+            try:
+                seen = self.hook.get_job_status(self.job_arn)
+                watch.see(seen)
+            except Exception as error:  # noqa: BLE001 (whatever befalls a look, the next one comes)
+                watch.see_error(error, describe_error(error))
+                return None
+            finally:
+                if is_first and watch.last_seen is not None:
+                    persist_job_links(context, self, watch.last_seen)
+            return seen
+
+    @contextmanager
+    def _skipped_if_asked(self) -> Iterator[None]:
+        """Skip the task instead of failing it where ``soft_fail`` or ``never_fail`` asks for it."""
         try:
-            seen = self.hook.get_job_status(self.job_arn)
-            watch.see(seen)
-        except JobFailedError as error:
-            raise AirflowFailException(str(error)) from error
-        except AWS_ERRORS as error:
-            watch.see_trouble(describe_error(error))
-            return None
-        finally:
-            if is_first and watch.last_seen is not None:
-                persist_job_links(context, self, watch.last_seen)
-        return seen
+            yield
+        except PersonalizeError as error:
+            told = self.as_airflow_error(error)
+            is_final = isinstance(told, AirflowFailException | AirflowSensorTimeout)
+            if not (self.never_fail or (self.soft_fail and is_final)):
+                raise
+            asked = "soft_fail" if self.soft_fail else "never_fail"
+            raise AirflowSkipException(f"{told}\nSkipped, since {asked} is set.") from None
+
+    def as_airflow_error(self, error: PersonalizeError) -> PersonalizeError:
+        """Make an error one that Airflow does not retry; a timeout one that it knows as a sensor's."""
+        if isinstance(error, JobTimeoutError):
+            return final(error, AirflowSensorTimeout)
+        return super().as_airflow_error(error)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
         """Resume after the trigger: return the job's ARN, or raise what the synchronous wait would have raised."""
-        try:
+        with self._skipped_if_asked():
             return job_arn_from_event(event, self.log)
-        except JobFailedError as error:
-            raise AirflowFailException(str(error)) from error
-        except JobTimeoutError as error:
-            raise AirflowSensorTimeout(str(error)) from error
 
     def on_kill(self) -> None:
         """Say that the job lives on: the service has no way to stop one."""

@@ -23,7 +23,8 @@ class DuckDbSink(Sink):
     refuse all modes but ``append``.
     """
 
-    types: ClassVar[Mapping[str, str]] = {**Sink.types, "double": "double"}
+    types: ClassVar[Mapping[str, str]] = {**Sink.types, "double": "double", "timestamptz": "timestamptz"}
+    singles: ClassVar[frozenset[str]] = frozenset({"float"})
 
     def open_cursor(self) -> Any:
         """Use the connection itself: what DuckDB calls a cursor is another connection."""
@@ -34,8 +35,7 @@ class DuckDbSink(Sink):
         self.connection.begin()
 
     def begin_reading(self) -> None:
-        """Begin a transaction, which is one snapshot."""
-        self.connection.begin()
+        """Go on in the transaction that read_only() has begun, which is one snapshot."""
 
     def fold(self, name: str) -> str:
         """Give the name in lower case: DuckDB's names differ by more than that."""
@@ -51,6 +51,15 @@ class DuckDbSink(Sink):
         )
         return {name: TableColumn(kind, optional) for name, kind, optional in self.cursor.fetchall()} or None
 
+    def has_schema(self, name: str) -> bool:
+        """Ask the catalogue."""
+        self.execute(
+            "SELECT 1 FROM duckdb_schemas() "
+            f"WHERE database_name = current_database() AND lower(schema_name) = lower({VALUE})",
+            [name],
+        )
+        return self.cursor.fetchone() is not None
+
     def write(self, batches: Iterator[Batch]) -> None:
         """Insert each batch column by column; to merge, aside first."""
         if self.load.write_mode == "merge":
@@ -60,7 +69,8 @@ class DuckDbSink(Sink):
         else:
             self.delete_old()
             names = [column.name for column in self.load.columns]
-            self._insert_batches(self.target, names, self.load.columns, batches, self.load.extra)
+            extra = dict(zip(self.load.extra, self.tail, strict=True))
+            self._insert_batches(self.target, names, self.load.columns, batches, extra)
 
     def _insert_batches(
         self,
@@ -94,7 +104,7 @@ class DuckDbSink(Sink):
                 doubles = np.array(values, dtype=float)
                 arrays[f"c{number}"] = np.ma.masked_array(doubles, np.isnan(doubles))
             else:
-                arrays[f"c{number}"] = np.array(values, dtype=object if kind == "text" else None)
+                arrays[f"c{number}"] = np.array(values, dtype=object if kind in {"text", "timestamp"} else None)
         self.connection.register(_BATCH, arrays)
         expressions = ", ".join([*(f"c{number}::{kind}" for number, (kind, _) in enumerate(columns)), *marks])
         self.execute(f"INSERT INTO {into} SELECT {expressions} FROM {_BATCH}", [*constants])
@@ -102,7 +112,8 @@ class DuckDbSink(Sink):
 
     def insert(self, table: str, names: list[str], rows: Iterator[tuple[Any, ...]]) -> None:
         """Insert rejects: all columns of a chunk at once, which DuckDB likes better than row by row."""
-        types = [self.types[kind] for kind in ("text", "text", "bigint", "bigint", "text", "text")]
+        kinds = ("text", "text", "bigint", "bigint", "text", "text", "timestamp")
+        types = [self.types[kind] for kind in kinds[: len(names)]]
         while chunk := list(islice(rows, INSERT_ROWS)):
             columns = [(kind, list(values)) for kind, values in zip(types, zip(*chunk, strict=True), strict=True)]
             self._insert_columns(f"{table} ({', '.join(names)})", columns)

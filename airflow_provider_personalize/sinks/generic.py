@@ -44,6 +44,7 @@ class GenericSink(Sink):
             column["name"]: TableColumn(
                 str(column["type"]),
                 bool(column["nullable"] or column.get("default") or column.get("autoincrement") is True),
+                bool(column.get("computed") or (column.get("identity") or {}).get("always")),
             )
             for column in inspector.get_columns(self.load.table, schema=self.load.schema)
         }
@@ -59,9 +60,11 @@ class GenericSink(Sink):
             batches = self._deleting(batches)
         else:
             self.delete_old()
-        tail = tuple(self.load.extra.values())
+        tail = self.tail
         rows = (row + tail for batch in batches for row in batch.rows(self.load.columns))
-        self.insert(self.target, [self.quote(name) for name in self.target_names], rows)
+        taken = self.insert(self.target, [self.quote(name) for name in self.target_names], rows)
+        # Some drivers tell of the last row alone.
+        self.taken = None if taken == 1 else taken
 
     def finish(self) -> None:
         """Do nothing: the rows are where they belong."""

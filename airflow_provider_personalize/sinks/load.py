@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any, NamedTuple, Protocol
+from uuid import UUID
 
 from airflow_provider_personalize.batch.output import Reject
 from airflow_provider_personalize.batch.rows import Batch, Column
+from airflow_provider_personalize.exceptions import InvalidRequestError
 
 WRITE_MODES = ("replace", "replace_slice", "merge", "append")
 
@@ -72,10 +76,17 @@ class Result(Protocol):
 
 
 class TableColumn(NamedTuple):
-    """A column that the target has: its type in the database's words, and whether an insert may leave it out."""
+    """
+    A column that the target has.
+
+    :param type: Its type in the database's words.
+    :param optional: Whether an insert may leave it out.
+    :param computed: Whether the database alone fills it.
+    """
 
     type: str
     optional: bool
+    computed: bool = False
 
 
 def staged_rows(batches: Iterable[Batch], columns: tuple[Column, ...]) -> Iterator[tuple[Any, ...]]:
@@ -94,7 +105,22 @@ def type_of(value: Any) -> str:
         case float():
             return "double"
         case datetime():
-            return "timestamp"
+            return "timestamptz" if value.tzinfo else "timestamp"
         case date():
             return "date"
     return "text"
+
+
+def check_extra(extra: Mapping[str, Any]) -> None:
+    """
+    Make sure that each value of ``extra_columns`` has one way to be written, so that a retry finds its own slice.
+
+    :raises InvalidRequestError: if one has not.
+    """
+    for name, value in extra.items():
+        no_number = isinstance(value, (float, Decimal)) and not math.isfinite(value)
+        if no_number or not isinstance(value, (str, int, float, Decimal, date, time, timedelta, UUID, type(None))):
+            raise InvalidRequestError(
+                f"extra_columns: expected text, a finite number, a boolean, a date, a time, a UUID or None for {name}, "
+                f"got {value!r} of type {type(value).__name__}."
+            )

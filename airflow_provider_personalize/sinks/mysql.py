@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from airflow_provider_personalize.exceptions import InvalidRequestError, PersonalizeError
 from airflow_provider_personalize.sinks.base import STAGE, VALUE, Sink
 from airflow_provider_personalize.sinks.load import Load, TableColumn
+from airflow_provider_personalize.sinks.values import has_zone
 
 CONNECTOR = "mysql.connector"
 #: Seconds to wait for another load of the same table.
@@ -33,11 +34,19 @@ class MySqlSink(Sink):
 
     placeholder = "%s"
     quote_mark: ClassVar[str] = "`"
-    types: ClassVar[Mapping[str, str]] = {**Sink.types, "double": "double", "timestamp": "datetime(6)", "text": "text"}
+    types: ClassVar[Mapping[str, str]] = {
+        **Sink.types,
+        "double": "double",
+        "timestamp": "datetime(6)",
+        "timestamptz": "datetime(6)",
+    }
     # Any other collation takes some ids for the same that are not.
     table_options: ClassVar[str] = " CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
     ddl_commits: ClassVar[bool] = True
     text_cast: ClassVar[str] = "char"
+    singles: ClassVar[frozenset[str]] = frozenset({"float"})
+    fraction: ClassVar[int] = 0
+    cuts_spaces: ClassVar[bool] = True
 
     def __init__(self, hook: Any, connection: Any, load: Load) -> None:
         hook.set_autocommit(connection, False)
@@ -72,12 +81,19 @@ class MySqlSink(Sink):
     def begin(self) -> None:
         """Make a value that does not fit an error, whatever the server's mode, and text UTF-8."""
         self.execute("SET NAMES utf8mb4")
+        self._set_zone()
         self.execute("SET SESSION sql_mode = CONCAT_WS(',', NULLIF(@@sql_mode, ''), 'STRICT_ALL_TABLES')")
 
     def begin_reading(self) -> None:
         """Take one snapshot for all statements."""
         self.execute("SET NAMES utf8mb4 COLLATE utf8mb4_bin")
+        self._set_zone()
         self.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+
+    def _set_zone(self) -> None:
+        """Let TIMESTAMP columns take values for UTC, as which a moment with a zone goes in."""
+        if any(map(has_zone, self.load.extra.values())):
+            self.execute("SET time_zone = '+00:00'")
 
     def lock(self) -> None:
         """Take the named lock of the target until the connection ends."""
@@ -106,13 +122,20 @@ class MySqlSink(Sink):
                 f"ALTER TABLE {self.target} ENGINE = InnoDB."
             )
         self.execute(
-            "SELECT column_name, column_type, is_nullable = 'YES' OR column_default IS NOT NULL OR extra <> '' "
+            "SELECT column_name, column_type, is_nullable = 'YES' OR column_default IS NOT NULL OR extra <> '', "
+            "extra LIKE '%VIRTUAL%' OR extra LIKE '%STORED%' OR extra LIKE '%PERSISTENT%' "
             f"FROM information_schema.columns {where} ORDER BY ordinal_position",
             names,
         )
         return {
-            _text(name): TableColumn(_text(kind), bool(optional)) for name, kind, optional in self.cursor.fetchall()
+            _text(name): TableColumn(_text(kind), bool(optional), bool(computed))
+            for name, kind, optional, computed in self.cursor.fetchall()
         } or None
+
+    def has_schema(self, name: str) -> bool:
+        """Ask the information schema."""
+        self.execute(f"SELECT 1 FROM information_schema.schemata WHERE schema_name = {VALUE}", [name])
+        return self.cursor.fetchone() is not None
 
     def fold(self, name: str) -> str:
         """Give the name in lower case: columns' names differ by more than that."""
@@ -137,23 +160,25 @@ class MySqlSink(Sink):
             self.execute(f"DELETE FROM {self.target} WHERE {name} IS NULL")
         self.insert_stage()
 
-    def insert(self, table: str, names: list[str], rows: Iterator[tuple[Any, ...]]) -> None:
+    def insert(self, table: str, names: list[str], rows: Iterator[tuple[Any, ...]]) -> int | None:
         """Write rows into a file for LOAD DATA where client and server allow that."""
         if not getattr(self.hook, "local_infile", False):
-            super().insert(table, names, rows)
-            return
+            return super().insert(table, names, rows)
         sql = self.with_placeholders(
             f"LOAD DATA LOCAL INFILE {VALUE} INTO TABLE {table} CHARACTER SET utf8mb4 ({', '.join(names)})"
         )
+        taken: int | None = 0
         while chunk := list(islice(rows, FILE_ROWS)):
             with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="", prefix="personalize-rows-") as file:
                 file.writelines("\t".join(map(_in_file, row)) + "\n" for row in chunk)
                 file.flush()
                 self.cursor.execute(sql, [file.name])
+                taken = self.counted(taken)
             # With LOCAL, what would be an error is a warning, and the value is changed or the row left out.
             self.execute("SHOW WARNINGS")
             if warning := self.cursor.fetchone():
                 raise self.mismatch(f"the database refused them: {_text(warning[2])}")
+        return taken
 
     def equals(self, column: str) -> str:
         """Compare the bytes of texts, too: most collations take ``a``, ``A`` and ``a`` with a space for the same."""

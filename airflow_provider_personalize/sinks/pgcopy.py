@@ -10,11 +10,13 @@ calls. Without numpy (of the extra ``fast``) the same bytes are made one by one.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import add
 from typing import Any
 
 from airflow_provider_personalize.batch.fast import PackedTexts
 from airflow_provider_personalize.batch.rows import Batch, Column
+from airflow_provider_personalize.sinks.values import UnfitValueError, check_singles, unfit_single
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
@@ -24,10 +26,12 @@ ENCODED_ROWS = 1 << 16
 
 #: Formats of what has a fixed size, by the type's name in ``pg_type``, for :mod:`struct` and numpy alike.
 FIXED = {"int2": "h", "int4": "i", "int8": "q", "float4": "f", "float8": "d"}
-#: Types whose binary form is their text.
-TEXTS = frozenset({"text", "varchar", "bpchar"})
+#: Types whose binary form is their text. That of bpchar is, too, but with spaces that the server adds.
+TEXTS = frozenset({"text", "varchar"})
+#: The greatest rank of a type that ranks, of some millions, can outgrow.
+_RANK_MAX = {"int2": 2**15 - 1}
 
-_ORDER = ("entity", "theme", "rank", "score", "relevance", "item")
+_ORDER = ("entity", "theme", "filter_values", "rank", "score", "relevance", "item")
 
 
 def copy_order(columns: Iterable[Column]) -> list[Column]:
@@ -47,6 +51,8 @@ class RowEncoder:
     :param columns: The columns, in :func:`copy_order`.
     :param types: The target's type of each, as ``pg_type`` names it: one of :data:`TEXTS` or :data:`FIXED`.
     :param constants: The same fields for every row, in front of the others; in binary, None for NULL.
+    :param lengths: How many characters the columns of a limited length take, by role. The server cuts spaces beyond
+        it in silence, and refuses anything else.
     :param fast: Whether to use numpy where it is installed.
     """
 
@@ -55,9 +61,14 @@ class RowEncoder:
         columns: Sequence[Column],
         types: Sequence[str],
         constants: Sequence[bytes | None] = (),
+        lengths: Mapping[str, int] | None = None,
         *,
         fast: bool = True,
     ) -> None:
+        self._names = {column.role: column.name for column in columns}
+        self._lengths = dict(lengths or {})
+        self._rank_max = _RANK_MAX.get(dict(zip(self._names, types, strict=True)).get("rank", ""))
+        self._line_roles = [column.role for column in columns if column.role in {"entity", "theme", "filter_values"}]
         self._roles = {column.role: kind for column, kind in zip(columns, types, strict=True)}
         self._head = struct.pack(">h", len(columns) + len(constants)) + b"".join(map(field, constants))
         self._encode: Callable[[Batch], bytes | memoryview] = self._one_by_one
@@ -70,21 +81,40 @@ class RowEncoder:
             self._encode = self._at_once
 
     def __call__(self, batches: Iterable[Batch]) -> Iterator[bytes | memoryview]:
-        """Give the whole COPY stream, header and trailer included."""
+        """
+        Give the whole COPY stream, header and trailer included.
+
+        :raises UnfitValueError: if a value does not fit its column: in binary, the server would not notice.
+        """
         yield HEADER
         for batch in batches:
             for piece in batch.pieces(ENCODED_ROWS):
                 if piece.items:
+                    self._check(piece)
                     yield self._encode(piece)
         yield TRAILER
+
+    def _check(self, batch: Batch) -> None:
+        """Make sure that ranks and lengths fit; numbers are looked at where they are encoded."""
+        if self._rank_max and (rank := max(map(add, batch.first_ranks, batch.counts)) - 1) > self._rank_max:
+            raise self._unfit("rank", f"the rank {rank} is beyond its {self._rank_max}")
+        for role, length in self._lengths.items():
+            texts = batch.items if role == "item" else batch.line_texts(role)
+            if isinstance(texts, PackedTexts) and texts.sizes.max() <= length:
+                continue
+            for text in texts:
+                if text is not None and len(text) > length and not text[length:].strip(" "):
+                    raise self._unfit(role, f"{text!r} has more than its {length} characters")
+
+    def _unfit(self, role: str, reason: object) -> UnfitValueError:
+        return UnfitValueError(f"its column {self._names[role]}: {reason}")
 
     def _prefixes(self, batch: Batch) -> list[bytes]:
         """Give what begins each row of each line: what all rows share, and what those of the line share."""
         lines = [self._head] * len(batch.counts)
-        for role, texts in (("entity", batch.entities), ("theme", batch.themes)):
-            if role in self._roles:
-                fields = (field(None if text is None else text.encode()) for text in texts)
-                lines = [line + text for line, text in zip(lines, fields, strict=True)]
+        for role in self._line_roles:
+            fields = (field(None if text is None else text.encode()) for text in batch.line_texts(role))
+            lines = [line + text for line, text in zip(lines, fields, strict=True)]
         return lines
 
     def _one_by_one(self, batch: Batch) -> bytes:
@@ -95,6 +125,12 @@ class RowEncoder:
             for role, values in (("score", batch.scores), ("relevance", batch.relevances))
             if role in self._roles
         ]
+        for role, values in (("score", batch.scores), ("relevance", batch.relevances)):
+            if self._roles.get(role) == "float4":
+                try:
+                    check_singles(values)
+                except UnfitValueError as error:
+                    raise self._unfit(role, error) from error
         row = 0
         for prefix, count, first in zip(self._prefixes(batch), batch.counts, batch.first_ranks, strict=True):
             for number in range(first, first + count):
@@ -114,10 +150,8 @@ class RowEncoder:
         counts = np.array(batch.counts)
         # What the rows of a line share is written once for each line, then copied to each row.
         shared = _Layout(np, len(counts), self._head)
-        if "entity" in self._roles:
-            shared.text(batch.entities)
-        if "theme" in self._roles:
-            shared.text(batch.themes)
+        for role in self._line_roles:
+            shared.text(batch.line_texts(role))
         prefix, starts, sizes = shared.build()
 
         rows = _Layout(np, len(batch.items))
@@ -127,9 +161,23 @@ class RowEncoder:
             rows.number(self._roles["rank"], np.arange(len(batch.items)) - np.repeat(before, counts))
         for role, values in (("score", batch.scores), ("relevance", batch.relevances)):
             if role in self._roles:
-                rows.number(self._roles[role], _doubles(np, values), nullable=True)
+                numbers = _doubles(np, values)
+                if self._roles[role] == "float4":
+                    numbers = self._singles(role, numbers)
+                rows.number(self._roles[role], numbers, nullable=True)
         rows.text(batch.items)
         return memoryview(rows.build()[0])
+
+    def _singles(self, role: str, numbers: Any) -> Any:
+        """Give numbers in single precision, which has neither the greatest nor the smallest."""
+        np = self._np
+        with np.errstate(over="ignore", under="ignore"):
+            singles = numbers.astype("f4")
+        unfit = (np.isinf(singles) & ~np.isinf(numbers)) | ((singles == 0) & (numbers != 0))
+        if unfit.any():
+            error = unfit_single(float(numbers[unfit][0]))
+            raise self._unfit(role, error) from error
+        return singles
 
 
 class _Layout:

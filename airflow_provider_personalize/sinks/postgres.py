@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
-from airflow_provider_personalize.batch.rows import Batch
+from airflow_provider_personalize.batch.rows import Batch, Column
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.sinks.ahead import ahead
 from airflow_provider_personalize.sinks.base import STAGE, VALUE, Sink
 from airflow_provider_personalize.sinks.load import Load, TableColumn
 from airflow_provider_personalize.sinks.pgcopy import TEXTS, RowEncoder, copy_order
+from airflow_provider_personalize.sinks.values import ColumnType, UnfitValueError
 
 #: Bytes in one message of a COPY. The server takes each whole before it reads the rows in it: 16 to 64 kB, which stay
 #: in a processor's nearest caches, cost it 5 % less time than 8 or 128 kB (tests/benchmarks/README.md).
@@ -23,6 +24,50 @@ NAME_MAX = 63
 #: Which types binary COPY can write for each of ours; for any other, PostgreSQL converts from a temporary table.
 _DIRECT = {"text": TEXTS, "integer": {"int2", "int4", "int8"}, "double": {"float4", "float8"}}
 _STAGE_TYPES = {"text": "text", "integer": "int4", "double": "float8"}
+
+#: The columns of a table. A domain is told by what it is made of, since that says what it holds.
+_COLUMNS = f"""
+SELECT a.attname, format_type(a.atttypid, a.atttypmod), t.typname, t.typcategory, t.typsend::text,
+    (WITH RECURSIVE made (oid, modifier, kind, base) AS (
+        SELECT t.oid, CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE a.atttypmod END, t.typtype, t.typbasetype
+        UNION ALL
+        SELECT b.oid, CASE WHEN made.modifier >= 0 OR b.typtype <> 'd' THEN made.modifier ELSE b.typtypmod END,
+            b.typtype, b.typbasetype
+        FROM made JOIN pg_type b ON b.oid = made.base WHERE made.kind = 'd'
+    ) SELECT format_type(oid, modifier) FROM made WHERE kind <> 'd'),
+    NOT a.attnotnull OR a.atthasdef OR a.attidentity <> '',
+    a.attidentity = 'a' OR coalesce(to_jsonb(a) ->> 'attgenerated', '') <> ''
+FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+WHERE a.attrelid = to_regclass({VALUE}) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
+"""
+#: Whether binary COPY goes into the table: not into a view, nor past its policies. And what may keep rows in or out of
+#: it: whether a view, a DELETE trigger, and the rules that put something else in the place of an INSERT or a DELETE.
+_TABLE = f"""
+SELECT c.relkind IN ('r', 'p') AND NOT row_security_active(c.oid), c.relkind IN ('r', 'p'),
+    EXISTS (SELECT 1 FROM pg_trigger WHERE tgrelid = c.oid AND tgtype & 11 = 11 AND tgenabled <> 'D'),
+    ARRAY(SELECT rulename::text FROM pg_rewrite WHERE ev_class = c.oid AND is_instead AND ev_type = '3'),
+    ARRAY(SELECT rulename::text FROM pg_rewrite WHERE ev_class = c.oid AND is_instead AND ev_type = '4')
+FROM pg_class c WHERE c.oid = to_regclass({VALUE})
+"""
+
+
+class _Table(NamedTuple):
+    """What the catalogue says of the target as a whole."""
+
+    takes_copy: bool = True
+    is_table: bool = True
+    watches_deletes: bool = False
+    insert_rules: Sequence[str] = ()
+    delete_rules: Sequence[str] = ()
+
+
+class _Type(NamedTuple):
+    """What the catalogue says of a column's type: its name, category, what sends it, and what it is made of."""
+
+    name: str
+    category: str
+    send: str
+    base: str
 
 
 class PostgresSink(Sink):
@@ -34,15 +79,20 @@ class PostgresSink(Sink):
     """
 
     placeholder = "%s"
+    types: ClassVar[Mapping[str, str]] = {**Sink.types, "timestamptz": "timestamptz"}
+    singles: ClassVar[frozenset[str]] = frozenset({"real"})
 
     def __init__(self, hook: Any, connection: Any, load: Load) -> None:
         connection.rollback()
         connection.autocommit = False
+        if hasattr(connection, "prepare_threshold"):
+            # A pooler may hand the next transaction another session, which has not prepared the statement.
+            connection.prepare_threshold = None
         if hasattr(connection, "set_client_encoding"):
             connection.set_client_encoding("UTF8")
         super().__init__(hook, connection, load)
-        self._details: dict[str, tuple[str, str, str]] = {}
-        self._is_table = True
+        self._types: dict[str, _Type] = {}
+        self._table = _Table()
 
     def open_cursor(self) -> Any:
         """Open a cursor that gives tuples, whatever the connection is set to."""
@@ -76,24 +126,28 @@ class PostgresSink(Sink):
 
     def describe(self) -> Mapping[str, TableColumn] | None:
         """Read the columns from the catalogue, and how to write each."""
-        self.execute(
-            "SELECT a.attname, format_type(a.atttypid, a.atttypmod), t.typname, t.typcategory, t.typsend::text, "
-            "NOT a.attnotnull OR a.atthasdef OR a.attidentity <> '', c.relkind IN ('r', 'p') "
-            "FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_class c ON c.oid = a.attrelid "
-            f"WHERE a.attrelid = to_regclass({VALUE}) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
-            [self.target],
-        )
+        self.execute(_COLUMNS, [self.target])
         columns = {}
-        for name, full_type, type_name, category, send, optional, is_table in self.cursor.fetchall():
-            self._is_table = is_table
-            columns[name] = TableColumn(full_type, optional)
-            self._details[name] = (type_name, category, send)
+        for name, full_type, type_name, category, send, base, optional, computed in self.cursor.fetchall():
+            columns[name] = TableColumn(full_type, optional, computed)
+            self._types[name] = _Type(type_name, category, send, base)
+        if columns:
+            self.execute(_TABLE, [self.target])
+            self._table = _Table(*self.cursor.fetchone())
         return columns or None
 
+    def has_schema(self, name: str) -> bool:
+        """Ask the catalogue."""
+        self.execute(f"SELECT 1 FROM pg_namespace WHERE nspname = {VALUE}", [name])
+        return self.cursor.fetchone() is not None
+
     def prepare(self) -> None:
-        """Check, too, that PostgreSQL can turn ours into the columns' types."""
+        """Check, too, that PostgreSQL can turn ours into the columns' types, and rows go where they are sent."""
         super().prepare()
-        casts = [self.cast(f"NULL::{self.types[column.type]}", column.name) for column in self.load.columns]
+        casts = []
+        for column in self.load.columns:
+            cast = self._turned(column, f"NULL::{self.types[column.type]}")
+            casts.append(f"CAST({cast} AS float8)" if self._is_other_number(column) else cast)
         self.execute("SAVEPOINT check_types")
         try:
             self.execute(f"SELECT {', '.join(casts)}")
@@ -102,78 +156,204 @@ class PostgresSink(Sink):
             raise self.mismatch(
                 f"{str(error).strip()}. Change the column's type, or leave it out with column_names."
             ) from error
+        self.execute("RELEASE SAVEPOINT check_types")
+        rules = [*(self._table.insert_rules if self._goes_aside else ())]
+        rules += self._table.delete_rules if self.load.write_mode != "append" else ()
+        if rules:
+            raise self.mismatch(
+                f"its rules {', '.join(rules)} do something else INSTEAD of what a load does, so nobody can tell what "
+                "it would hold. Drop them, or load into the table that they lead to."
+            )
 
     def write(self, batches: Iterator[Batch]) -> None:
-        """COPY into the target, or aside for a merge or for types that PostgreSQL has to convert to."""
+        """COPY into the target, or aside for a merge or for what PostgreSQL has to convert or to look at."""
         if self.load.write_mode != "merge":
             self.delete_old()
         if self._goes_aside:
             self.create_stage()
             columns = copy_order(self.stage_columns)
-            encoder = RowEncoder(columns, [_STAGE_TYPES[column.type] for column in columns])
+            types = [self._types[c.name].name if self._is_direct(c) else _STAGE_TYPES[c.type] for c in columns]
+            encoder = RowEncoder(columns, types, lengths=self._lengths())
             self._copy(STAGE, [column.role for column in columns], encoder(batch.with_markers() for batch in batches))
             return
         columns = copy_order(self.load.columns)
-        encoder = RowEncoder(columns, [self._details[column.name][0] for column in columns], self._constants())
+        types = [self._types[column.name].name for column in columns]
+        encoder = RowEncoder(columns, types, self._constants(), self._lengths())
         self._copy(self.target, [*self.load.extra, *(column.name for column in columns)], encoder(batches))
+        self.taken = self.counted()
+
+    def checked(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Leave it to the encoder, and to what :meth:`finish` asks the server."""
+        return batches
+
+    def delete_old(self) -> None:
+        """Make sure, too, that nothing is left, where a trigger or a view may have kept rows."""
+        super().delete_old()
+        if self.load.write_mode == "append" or not self._may_keep_rows:
+            return
+        condition, values = self.matches(self.load.extra) if self.load.write_mode == "replace_slice" else ("true", [])
+        self._check_deleted(condition, values)
+
+    def _check_deleted(self, condition: str, values: list[Any]) -> None:
+        self.execute(f"SELECT count(*) FROM {self.target} WHERE {condition}", values)
+        if kept := self.cursor.fetchone()[0]:
+            raise self.mismatch(
+                f"{kept} rows are still there after a DELETE, as a trigger or a view of the table keeps them. Take it "
+                "away, or load into the table that the rows belong to."
+            )
+
+    def check_taken(self, rows: int) -> None:
+        """Count, too, what a view shows: what stands behind it may tell anything."""
+        super().check_taken(rows)
+        if self._table.is_table or self.load.write_mode == "append":
+            return
+        condition, values = self.matches(self.load.extra) if self.load.write_mode == "replace_slice" else ("true", [])
+        if self.load.write_mode == "merge":
+            condition = self._is_staged
+        self.execute(f"SELECT count(*) FROM {self.target} WHERE {condition}", values)
+        self.taken = self.cursor.fetchone()[0]
+        super().check_taken(rows)
 
     def finish(self) -> None:
         """Bring what was written aside into the target."""
         if self._goes_aside:
             self.execute(f"ANALYZE {STAGE}")
-            self._check_ids()
+            # Before PostgreSQL 12, text has but 15 digits of a number without this.
+            self.execute("SET LOCAL extra_float_digits = 3")
+            self._check_kept()
             if self.load.write_mode == "merge":
                 self.merge_stage()
             else:
                 self.insert_stage()
 
-    def check_texts(self) -> None:
-        """Leave it to the rows: PostgreSQL can tell whether an id would change."""
+    def create_stage(self) -> None:
+        """
+        Create it for this transaction alone: with a pooler, the session outlives the connection.
 
-    def _check_ids(self) -> None:
-        """Make sure that an id means the same in a column of another type: as a number, ``007`` would be ``7``."""
+        A column has the target's type where binary COPY writes that, so that the server refuses what does not fit.
+        """
+        kinds = {column.role: self.types[column.type] for column in self.stage_columns}
+        kinds |= {c.role: self.existing[c.name].type for c in self.load.columns if self._is_direct(c)}
+        columns = ", ".join(f"{self.quote(role)} {kind}" for role, kind in kinds.items())
+        self.execute(f"CREATE TEMPORARY TABLE {STAGE} ({columns}) ON COMMIT DROP")
+
+    def insert_stage(self) -> None:
+        """Look at what a merge has deleted before anything takes its place."""
+        if self.load.write_mode == "merge" and self._may_keep_rows:
+            self._check_deleted(self._is_staged, [])
+        super().insert_stage()
+
+    @property
+    def _is_staged(self) -> str:
+        """The condition that a row of the target is of an entity in the stage."""
+        entity = self.load.column("entity")
+        assert entity is not None  # noqa: S101 (checked by the operator)
+        same = f"{self.quote(entity.name)} IS NOT DISTINCT FROM {self._turned(entity, self.quote('entity'))}"
+        return f"EXISTS (SELECT 1 FROM {STAGE} WHERE {same})"
+
+    @property
+    def _may_keep_rows(self) -> bool:
+        return self._table.watches_deletes or not self._table.is_table
+
+    def check_types(self) -> None:
+        """Leave ids to the rows, since PostgreSQL can tell whether one would change; numbers need a type of numbers."""
         for column in self.load.columns:
-            if column.type != "text" or self._details[column.name][1] == "S":
+            if column.type != "text" and self._types[column.name].category in {"B", "V"}:
+                raise self.mismatch(
+                    f"its column {column.name} is of type {self.existing[column.name].type}, which holds no numbers."
+                )
+
+    def _check_kept(self) -> None:
+        """Make sure that values mean the same in a column of another type: as a number, ``007`` would be ``7``."""
+        for column in self.load.columns:
+            if self._is_direct(column) or column.role == "filter_values":
                 continue
             staged = self.quote(column.role)
-            turned = self.cast(staged, column.name)
-            self.execute(
-                f'SELECT {staged}, {turned}::text FROM {STAGE} WHERE {turned}::text <> {staged} AND "rank" > 0 LIMIT 1'
-            )
+            turned = self._turned(column, staged)
+            if column.type == "text":
+                # Unlike a cast to text, concat() gives the spaces that fill char(n) up.
+                shown = f"concat(CAST({staged} AS {self.existing[column.name].type}))"
+                differs = f'{shown} COLLATE "C" <> {staged}'
+            elif self._is_other_number(column):
+                shown, differs = f"{turned}::text", f"CAST({turned} AS float8) <> {staged}"
+            else:
+                continue
+            self.execute(f'SELECT {staged}, {shown} FROM {STAGE} WHERE {differs} AND "rank" > 0 LIMIT 1')
             if found := self.cursor.fetchone():
+                what, remedy = ("id", "text") if column.type == "text" else (column.role, self.types[column.type])
                 raise self.mismatch(
-                    f"the id {found[0]!r} would become {found[1]!r} in the column {column.name} of type "
-                    f"{self.existing[column.name].type}. Make the column text."
+                    f"the {what} {found[0]!r} would become {found[1]!r} in the column {column.name} of type "
+                    f"{self.existing[column.name].type}. Make the column {remedy}."
                 )
+
+    def _is_other_number(self, column: Column) -> bool:
+        """Tell whether a number could become another in the server's cast: it rounds to whole numbers, say."""
+        kind = self._types[column.name]
+        if self._is_direct(column) or kind.category != "N":
+            return False
+        return column.type == "integer" or (column.type == "double" and ColumnType(kind.base).is_integer)
+
+    def _is_direct(self, column: Column) -> bool:
+        """Tell whether binary COPY can write the column."""
+        return column.name in self._types and self._types[column.name].name in _DIRECT[column.type]
+
+    def _lengths(self) -> dict[str, int]:
+        """Give the lengths of columns that have one and that binary COPY writes."""
+        texts = [column for column in self.load.columns if column.type == "text" and self._is_direct(column)]
+        return {column.role: length for column in texts if (length := self.column_type(column.name).length)}
 
     @property
     def _goes_aside(self) -> bool:
-        direct = all(self._details[column.name][0] in _DIRECT[column.type] for column in self.load.columns)
-        return self.load.write_mode == "merge" or not direct or not self._is_table
+        direct = all(map(self._is_direct, self.load.columns))
+        return self.load.write_mode == "merge" or not direct or not self._table.takes_copy
 
     def _constants(self) -> list[bytes | None]:
         """Let the server write the values of ``extra_columns`` in binary, whatever their columns' types."""
         constants: list[bytes | None] = []
         for name, value in self.load.extra.items():
-            self.execute(f"SELECT {self._details[name][2]}({self.cast(VALUE, name)})", [self.bound(value)])
+            sent = f"{self._types[name].send}({self.cast(VALUE, name)})"
+            self.execute(f"SELECT {sent}", [self.bound(self.held(name, value))])
             sent = self.cursor.fetchone()[0]
             constants.append(None if sent is None else bytes(sent))
         return constants
 
     def _copy(self, table: str, names: list[str], stream: Iterable[bytes | memoryview]) -> None:
         sql = f"COPY {table} ({', '.join(map(self.quote, names))}) FROM STDIN (FORMAT binary)"
-        with ahead(stream) as chunks:
-            if hasattr(self.cursor, "copy_expert"):
-                self.cursor.copy_expert(sql, _Readable(_messages(chunks)))
-            else:
-                with _quick_turns(), self.cursor.copy(sql) as copy:
-                    for message in _messages(chunks):
-                        copy.write(message)
+        try:
+            with ahead(stream) as chunks:
+                if hasattr(self.cursor, "copy_expert"):
+                    _Readable(_messages(chunks)).copy(self.cursor, sql)
+                else:
+                    with _quick_turns(), self.cursor.copy(sql) as copy:
+                        for message in _messages(chunks):
+                            copy.write(message)
+        except UnfitValueError as error:
+            raise self.mismatch(f"{error}. Change the column's type.") from error
+
+    def _turned(self, column: Column, value: str) -> str:
+        """Turn an expression into a column's type; a double into numeric by its text, which has all of its digits."""
+        if column.type == "double" and self._types[column.name].base.startswith("numeric"):
+            value = f"CAST({value} AS text)"
+        return self.cast(value, column.name)
+
+    def staged(self, column: Column) -> str:
+        """Turn a column of the stage into the target's type."""
+        return self._turned(column, self.quote(column.role))
+
+    def column_type(self, name: str) -> ColumnType:
+        """Look through domains."""
+        return ColumnType(self._types[name].base, self.singles)
+
+    def held(self, name: str, value: Any) -> Any:
+        """Let single precision round to its digits: comparisons here are in the column's type."""
+        try:
+            return self.column_type(name).hold(value)
+        except UnfitValueError as error:
+            raise self.unfit(name, f"would change {value!r} of extra_columns: {error}") from error
 
     def cast(self, value: str, column: str) -> str:
         """Convert explicitly; but a text that is too long for its column is an error, where a cast would cut it."""
-        _, category, _ = self._details[column]
-        return value if category == "S" else f"CAST({value} AS {self.existing[column].type})"
+        return value if self._types[column].category == "S" else f"CAST({value} AS {self.existing[column].type})"
 
     def bound(self, value: Any) -> Any:
         """Send every value as text, which the server converts to the column's type."""
@@ -221,6 +401,20 @@ class _Readable:
 
     def __init__(self, messages: Iterator[memoryview]) -> None:
         self._messages = messages
+        self._error: Exception | None = None
 
     def read(self, size: int = -1) -> bytes:
-        return bytes(next(self._messages, b""))
+        try:
+            return bytes(next(self._messages, b""))
+        except Exception as error:
+            self._error = error
+            raise
+
+    def copy(self, cursor: Any, sql: str) -> None:
+        """COPY what is read; an error of the reading is raised as it is, not as the text that psycopg 2 makes of it."""
+        try:
+            cursor.copy_expert(sql, self)
+        except Exception as error:
+            if self._error is not None:
+                raise self._error from error
+            raise

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
-from airflow_provider_personalize.batch.expressions import filter_placeholders
+from airflow_provider_personalize.batch.expressions import Filter, read_filter
 from airflow_provider_personalize.batch.input import InputCheck
 from airflow_provider_personalize.batch.recipes import MAX_FILES, find_recipe
 from airflow_provider_personalize.exceptions import MissingOutputError
@@ -41,27 +41,33 @@ def check_job(hook: PersonalizeHook, kind: JobKind, request: Mapping[str, Any], 
     :raises InvalidRequestError: with all that is wrong.
     """
     log, started = hook.log, time.monotonic()
-    recipe_arn, placeholders = "", frozenset[str]()
+    recipe_arn, filter_ = "", Filter()
     with _unless_out_of_reach(log, "recipe"):
         version = hook.polling_client.describe_solution_version(solutionVersionArn=request["solutionVersionArn"])
         recipe_arn = version["solutionVersion"].get("recipeArn", "")
     if request.get("filterArn"):
         with _unless_out_of_reach(log, "filter"):
             found = hook.polling_client.describe_filter(filterArn=request["filterArn"])["filter"]
-            placeholders = filter_placeholders(found.get("filterExpression", ""))
+            filter_ = read_filter(found.get("filterExpression", ""))
     recipe = find_recipe(recipe_arn)
     check = InputCheck(
-        recipe, placeholders=placeholders, themes=request.get("batchInferenceJobMode") == "THEME_GENERATION"
+        recipe,
+        placeholders=filter_.required,
+        optional_placeholders=filter_.optional,
+        themes=request.get("batchInferenceJobMode") == "THEME_GENERATION",
+        new_recipe=bool(recipe_arn) and recipe is None,
     )
+    if check.new_recipe:
+        log.warning("The recipe %s is new to this package: lines are checked for what every recipe takes.", recipe_arn)
     check.check_request(kind, request)
+    check.check_filter(kind, filter_)
     with _unless_out_of_reach(log, "input"):
         # All of the input is read with patience; a sample that takes long is not worth it.
         client = hook.s3_client() if whole else hook.s3_client(**HASTY)
-        objects = _check_objects(client, check, request["jobInput"]["s3DataSource"]["path"], whole=whole)
-        if recipe_arn and recipe is None:
-            log.warning("The recipe %s is new to this package: the input's lines are not checked.", recipe_arn)
-        else:
-            _check_lines(client, check, objects, whole=whole)
+        objects = _check_objects(client, check, request, whole=whole)
+        _check_lines(client, check, objects, whole=whole)
+    for warning in check.warnings:
+        log.warning("%s", warning)
     check.raise_for_problems()
     log.info(
         "Checked the request and %s lines of input (%s) in %.1f s: nothing is wrong.",
@@ -79,15 +85,22 @@ def _unless_out_of_reach(log: Any, what: str) -> Iterator[None]:
         log.warning("The job's %s could not be checked, and is left to the service: %s", what, describe_error(error))
 
 
-def _check_objects(client: Any, check: InputCheck, input_uri: str, *, whole: bool) -> list[OutputObject]:
+def _check_objects(client: Any, check: InputCheck, request: Mapping[str, Any], *, whole: bool) -> list[OutputObject]:
+    input_uri = request["jobInput"]["s3DataSource"]["path"]
     place = parse_s3_uri(input_uri, parameter="input_uri", max_length=None)
     try:
-        objects = list(islice(list_objects(client, place), None if whole else SAMPLE_LISTED))
+        listed = islice(list_objects(client, place), None if whole else SAMPLE_LISTED)
+        objects = {parse_s3_uri(item.uri, max_length=None).key: item for item in listed}
     except MissingOutputError:
         check.add(input_uri, f"expected the job's input there, but there is no bucket {place.bucket}; check the path.")
         return []
-    check.check_objects(input_uri, ((parse_s3_uri(item.uri, max_length=None).key, item.size) for item in objects))
-    return [item for item in objects if item.size]
+    target = request["jobOutput"]["s3DataDestination"]["path"]
+    keys = check.check_objects(
+        input_uri,
+        ((key, item.size) for key, item in objects.items()),
+        target if parse_s3_uri(target, max_length=None).bucket == place.bucket else None,
+    )
+    return [objects[key] for key in keys]
 
 
 def _check_lines(client: Any, check: InputCheck, objects: list[OutputObject], *, whole: bool) -> None:

@@ -311,7 +311,9 @@ def _opaque(etag: str) -> str:
 
 
 def _replaced(uri: str) -> MissingOutputError:
-    return MissingOutputError(uri=uri, reason="It was deleted or replaced while the load was reading. Load again.")
+    return MissingOutputError(
+        uri=uri, reason="It was deleted or replaced while the load was reading. Load again.", may_pass=True
+    )
 
 
 def _s3_error(operation: str, place: S3Uri, error: Exception) -> PersonalizeError:

@@ -10,24 +10,37 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 
+from airflow_provider_personalize.arguments import (
+    ReadArguments,
+    Reader,
+    exactly_one,
+    flag,
+    form,
+    mapping,
+    one_of,
+    required,
+    share,
+    text,
+)
 from airflow_provider_personalize.batch.output import OutputReader
 from airflow_provider_personalize.batch.rows import (
-    ROW_KINDS,
     USER_RECOMMENDATIONS,
     USER_SEGMENTS,
     Batch,
     Column,
     RowKind,
+    read_column_names,
 )
 from airflow_provider_personalize.compat import Context
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.links.personalize import JOB_LINKS, persist_job_links
-from airflow_provider_personalize.naming import digest, job_kind_of
+from airflow_provider_personalize.mixins import PersonalizeTaskMixin
+from airflow_provider_personalize.naming import digest, job_kind_of, parse_s3_uri
 from airflow_provider_personalize.openlineage import Amount, Loaded, load_lineage
 from airflow_provider_personalize.resources import BATCH_SEGMENT_JOB, JobState, read_status
 from airflow_provider_personalize.sinks import open_sink
-from airflow_provider_personalize.sinks.load import WRITE_MODES, Load
+from airflow_provider_personalize.sinks.load import WRITE_MODES, Load, check_extra
 from airflow_provider_personalize.transfers.job_objects import objects_of_job
 from airflow_provider_personalize.transfers.output_objects import OutputObject, objects_at, read_objects
 from airflow_provider_personalize.transfers.progress import LoadResult, Progress, Rejects, summary
@@ -38,7 +51,16 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
 
 
-class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
+def _check_output_uri(value: str, *, parameter: str) -> None:
+    if value.startswith("s3://"):
+        parse_s3_uri(value, parameter=parameter, max_length=None)
+    elif not value.startswith("file:"):
+        raise InvalidRequestError(
+            f"{parameter}: expected 's3://bucket/folder/', 's3://bucket/key' or 'file:///path', got {value!r}."
+        )
+
+
+class PersonalizeToSqlOperator(ReadArguments, PersonalizeTaskMixin, AwsBaseOperator[PersonalizeHook]):
     """
     Load the output of a batch inference or batch segment job into a table: all of it or nothing, once.
 
@@ -67,6 +89,8 @@ class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
         segment) that the job covers, other entities untouched; ``append``: what it held, and these, once.
     :param extra_columns: The same value in every row: ``{"run_date": "{{ ds }}"}``.
     :param column_names: Other names for columns: ``{"user_id": "customer"}``; None leaves a column out.
+    :param filter_values_column: A column of text to tell apart the rows of an entity that stands in several lines: the
+        line's ``filterValues`` as JSON with sorted keys, NULL where it has none. ``merge`` still goes by the entity.
     :param create_table: Whether to create the table where it is missing.
     :param rejects_table: A table, of the same schema, to keep the lines set apart in; also when the load fails.
     :param max_reject_rate: The share of the lines, 0.0 to 1.0, that may be set apart; with more, the load fails.
@@ -81,6 +105,7 @@ class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
     template_fields: Sequence[str] = aws_template_fields(
         "column_names",
         "extra_columns",
+        "filter_values_column",
         "hook_params",
         "job_arn",
         "output_uri",
@@ -95,6 +120,21 @@ class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
         "extra_columns": "json",
         "hook_params": "json",
     }
+    argument_readers: ClassVar[Mapping[str, Reader]] = {
+        "sql_conn_id": required(text),
+        "table": required(text),
+        "job_arn": form(job_kind_of),
+        "output_uri": form(_check_output_uri),
+        "schema": text,
+        "write_mode": required(one_of(WRITE_MODES)),
+        "extra_columns": mapping,
+        "column_names": read_column_names,
+        "filter_values_column": text,
+        "create_table": flag,
+        "rejects_table": text,
+        "max_reject_rate": share,
+        "hook_params": mapping,
+    }
 
     def __init__(
         self,
@@ -107,6 +147,7 @@ class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
         write_mode: str = "replace",
         extra_columns: Mapping[str, Any] | None = None,
         column_names: Mapping[str, str | None] | None = None,
+        filter_values_column: str | None = None,
         create_table: bool = True,
         rejects_table: str | None = None,
         max_reject_rate: float = 0.0,
@@ -122,16 +163,18 @@ class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
         self.write_mode = write_mode
         self.extra_columns = extra_columns
         self.column_names = column_names
+        self.filter_values_column = filter_values_column
         self.create_table = create_table
         self.rejects_table = rejects_table
         self.max_reject_rate = max_reject_rate
         self.hook_params = hook_params
         self._s3: Any = None
         self._loaded = Loaded()
+        self.check_literals()
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Load the output."""
-        self._check_arguments()
+        self.read_arguments()
         database = database_hook(self.sql_conn_id, self.hook_params)
         kind, objects = self._output(context)
         size = sum(item.size for item in objects)
@@ -164,24 +207,11 @@ class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
         """Tell OpenLineage what was loaded, and into which table."""
         return load_lineage(self.sql_conn_id, self._loaded, self.hook_params)
 
-    def _check_arguments(self) -> None:
-        if bool(self.job_arn) == bool(self.output_uri):
-            raise InvalidRequestError(
-                f"Expected exactly one of job_arn and output_uri, got {self.job_arn!r} and {self.output_uri!r}."
-            )
-        if self.write_mode not in WRITE_MODES:
-            raise InvalidRequestError(f"write_mode: expected one of {', '.join(WRITE_MODES)}, got {self.write_mode!r}.")
-        if self.write_mode == "replace_slice" and not self.extra_columns:
-            raise InvalidRequestError(
-                "write_mode='replace_slice' replaces where extra_columns match: expected extra_columns, got none."
-            )
-        if not 0 <= self.max_reject_rate <= 1:
-            raise InvalidRequestError(f"max_reject_rate: expected 0.0 to 1.0, got {self.max_reject_rate!r}.")
-        known = {column.name for kind in ROW_KINDS for column in kind.columns}
-        if unknown := sorted(set(self.column_names or {}) - known):
-            raise InvalidRequestError(
-                f"column_names: expected names among {', '.join(sorted(known))}, got {', '.join(unknown)}."
-            )
+    def conflicts(self, known: Mapping[str, Any]) -> Iterator[str]:
+        """Say what of the arguments does not go together."""
+        yield from exactly_one(known, "job_arn", "output_uri")
+        if known.get("write_mode") == "replace_slice" and "extra_columns" in known and not known["extra_columns"]:
+            yield "write_mode='replace_slice' replaces where extra_columns match: expected extra_columns, got none."
 
     def _s3_client(self) -> Any:
         # Making one takes longer than loading 100,000 rows.
@@ -201,8 +231,9 @@ class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
         status.raise_if_failed()
         if status.state is not JobState.SUCCEEDED:
             raise InvalidRequestError(
-                f"job_arn: expected a job that is ACTIVE, got {job_arn}, which is {status.status}. Wait for it with a "
-                "sensor, or with the create operator's deferrable or wait_for_completion."
+                f"job_arn: expected a job that is ACTIVE, got one that is {status.status}. Wait for it with a sensor, "
+                f"or with the create operator's deferrable or wait_for_completion. {job_arn}",
+                may_pass=True,
             )
         rows = USER_SEGMENTS if job_kind is BATCH_SEGMENT_JOB else None
         return rows, objects_of_job(self._s3_client(), description)
@@ -220,11 +251,15 @@ class PersonalizeToSqlOperator(AwsBaseOperator[PersonalizeHook]):
             for column in kind.columns
             if names[column.name] is not None
         )
+        if self.filter_values_column:
+            columns += (Column(self.filter_values_column, "text", "filter_values"),)
         extra = dict(self.extra_columns or {})
+        check_extra(extra)
         all_names = [*(column.name for column in columns), *extra]
         if len(set(all_names)) < len(all_names) or not columns:
             raise InvalidRequestError(
-                f"Expected one or more columns, each name once, from column_names and extra_columns, got {all_names}."
+                f"Expected one or more columns, each name once, from column_names, extra_columns and "
+                f"filter_values_column, got {all_names}."
             )
         if self.write_mode == "merge" and not any(column.role == "entity" for column in columns):
             raise InvalidRequestError(

@@ -12,10 +12,23 @@ from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 
+from airflow_provider_personalize.arguments import (
+    ReadArguments,
+    Reader,
+    flag,
+    form,
+    mapping,
+    mapping_or_list,
+    required,
+    text,
+    texts,
+    whole_number,
+)
 from airflow_provider_personalize.batch.input_rows import InputRows
 from airflow_provider_personalize.batch.recipes import batch_recipe
 from airflow_provider_personalize.compat import AirflowSkipException, Context
 from airflow_provider_personalize.exceptions import InvalidRequestError
+from airflow_provider_personalize.mixins import PersonalizeTaskMixin
 from airflow_provider_personalize.naming import S3Uri, parse_s3_uri
 from airflow_provider_personalize.openlineage import Amount, query_lineage
 from airflow_provider_personalize.transfers.part_files import PartFiles
@@ -34,7 +47,11 @@ BATCHES_AHEAD = 2
 LOG_INTERVAL = 5.0
 
 
-class SqlToPersonalizeInputOperator(AwsBaseOperator[S3Hook]):
+def _prefix(uri: str, *, parameter: str = "s3_uri") -> S3Uri:
+    return parse_s3_uri(uri if str(uri).endswith("/") else f"{uri}/", parameter=parameter)
+
+
+class SqlToPersonalizeInputOperator(ReadArguments, PersonalizeTaskMixin, AwsBaseOperator[S3Hook]):
     """
     Run a query and write its rows as input lines of a batch job to S3.
 
@@ -88,6 +105,19 @@ class SqlToPersonalizeInputOperator(AwsBaseOperator[S3Hook]):
         "hook_params": "json",
         "extra_args": "json",
     }
+    argument_readers: ClassVar[Mapping[str, Reader]] = {
+        "sql": required(text),
+        "sql_conn_id": required(text),
+        "s3_uri": required(form(_prefix)),
+        "filter_values": texts,
+        "parameters": mapping_or_list,
+        "recipe": form(batch_recipe),
+        "max_lines_per_file": whole_number(1),
+        "allow_empty": flag,
+        "hook_params": mapping,
+        "kms_key_arn": text,
+        "extra_args": mapping,
+    }
     ui_color = "#d8c5f2"
 
     def __init__(
@@ -119,14 +149,16 @@ class SqlToPersonalizeInputOperator(AwsBaseOperator[S3Hook]):
         self.kms_key_arn = kms_key_arn
         self.extra_args = extra_args
         self._written: Amount | None = None
-        if max_lines_per_file is not None and max_lines_per_file < 1:
-            raise InvalidRequestError(f"max_lines_per_file: expected at least 1, got {max_lines_per_file!r}.")
+        self.check_literals()
 
     def execute(self, context: Context) -> str:
         """Write the lines, and give their prefix."""
         started = time.monotonic()
-        prefix = self._prefix()
+        self.read_arguments()
+        prefix = _prefix(self.s3_uri)
         recipe = batch_recipe(self.recipe) if self.recipe else None
+        if self.recipe and recipe is None:
+            self.log.warning("The recipe %s is new to this package: the columns alone decide.", self.recipe)
         database = database_hook(self.sql_conn_id, self.hook_params)
         with PartFiles(self.hook.get_conn(), prefix, upload_args=self._upload_args()) as files:
             with stream_query(database, self.sql, self.parameters) as query:
@@ -154,12 +186,12 @@ class SqlToPersonalizeInputOperator(AwsBaseOperator[S3Hook]):
     def get_openlineage_facets_on_start(self) -> OperatorLineage[Any, Any]:
         """Tell OpenLineage, at the start and again at the end, what the query reads and where its lines go."""
         return query_lineage(
-            self.sql_conn_id, self.hook_params, self.sql, output_uri=str(self._prefix()), written=self._written
+            self.sql_conn_id,
+            mapping("hook_params", self.hook_params),
+            self.sql,
+            output_uri=str(_prefix(self.s3_uri)),
+            written=self._written,
         )
-
-    def _prefix(self) -> S3Uri:
-        uri = self.s3_uri
-        return parse_s3_uri(uri if str(uri).endswith("/") else f"{uri}/", parameter="s3_uri")
 
     def _upload_args(self) -> dict[str, Any]:
         encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self.kms_key_arn} if self.kms_key_arn else {}

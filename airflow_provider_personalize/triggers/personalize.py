@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_personalize import exceptions
+from airflow_provider_personalize.error_base import restore_error
 from airflow_provider_personalize.exceptions import PersonalizeError
-from airflow_provider_personalize.hooks.errors import AWS_ERRORS, describe_error
+from airflow_provider_personalize.hooks.errors import describe_error
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.resources import JobStatus
-from airflow_provider_personalize.waiting import STILL_RUNNING, JobWatch, Logger
+from airflow_provider_personalize.waiting import STILL_RUNNING, JobWatch, Logger, in_seconds
 
 
 class PersonalizeJobTrigger(BaseTrigger):
     """
     Wait for a batch job, of whichever kind its ARN tells, until it is ACTIVE, has failed, or the deadline comes.
 
-    Throttling, 5xx, dropped connections and expired credentials are waited out until the deadline. The event's
-    ``status`` is ``success`` when the job is ACTIVE, and ``error`` otherwise; :func:`job_arn_from_event` reads it.
+    Throttling, 5xx, dropped connections, expired credentials and answers that are none are waited out until the
+    deadline; what cannot pass by itself (no region, a role that may not be assumed, no such job) ends the wait. The
+    event's ``status`` is ``success`` when the job is ACTIVE, and ``error`` otherwise; :func:`job_arn_from_event` reads
+    it.
 
     :param job_arn: The job.
-    :param poll_interval: Seconds in which the job is looked at once.
+    :param poll_interval: Seconds, or a timedelta, in which the job is looked at once.
     :param deadline: When to give up, in seconds since the epoch. It is absolute, so it survives the triggerer.
     :param solution_version_arn: The job's solution version where it is known, which saves a call.
+    :param started: When the wait began, in seconds since the epoch; by default, when the trigger first runs.
     :param aws_conn_id: The Airflow connection.
     :param region_name: The region; by default the connection's.
     :param verify: Whether, or against what, to verify TLS certificates.
@@ -37,23 +42,26 @@ class PersonalizeJobTrigger(BaseTrigger):
     def __init__(
         self,
         job_arn: str,
-        poll_interval: float,
+        poll_interval: float | timedelta,
         deadline: float,
         solution_version_arn: str | None = None,
         aws_conn_id: str | None = "aws_default",
         region_name: str | None = None,
         verify: bool | str | None = None,
         botocore_config: dict[str, Any] | None = None,
+        started: float | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.job_arn = job_arn
-        self.poll_interval = poll_interval
+        self.poll_interval = in_seconds(poll_interval, "poll_interval")
         self.deadline = deadline
         self.solution_version_arn = solution_version_arn
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
         self.verify = verify
         self.botocore_config = botocore_config
+        # Kept with the wait, so that one which survives its triggerer tells how long it really was.
+        self.started = time.time() if started is None else started
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give what the triggerer needs to build this trigger anew."""
@@ -68,6 +76,7 @@ class PersonalizeJobTrigger(BaseTrigger):
                 "region_name": self.region_name,
                 "verify": self.verify,
                 "botocore_config": self.botocore_config,
+                "started": self.started,
             },
         )
 
@@ -93,7 +102,7 @@ class PersonalizeJobTrigger(BaseTrigger):
         # Imported here, since only a triggerer polls, but every DAG file that defers imports this module.
         from airflow_provider_personalize.triggers.poller import shared_poller
 
-        watch = JobWatch(self.job_arn, self.deadline, self.log)
+        watch = JobWatch(self.job_arn, self.deadline, self.log, self.started)
         try:
             async with shared_poller(self._hook_parameters) as poller:
                 looks = poller.watch(
@@ -117,13 +126,11 @@ class PersonalizeJobTrigger(BaseTrigger):
 
 
 def _ends(watch: JobWatch, seen: JobStatus | Exception) -> bool:
-    """Tell a watch what was seen; an error that will not pass is raised."""
+    """Tell a watch what was seen; an error that cannot pass is raised."""
     if isinstance(seen, JobStatus):
         return watch.see(seen)
-    if isinstance(seen, AWS_ERRORS):
-        watch.see_trouble(describe_error(seen))
-        return False
-    raise seen
+    watch.see_error(seen, describe_error(seen))
+    return False
 
 
 def error_event(job_arn: str, error: PersonalizeError) -> dict[str, Any]:
@@ -134,6 +141,7 @@ def error_event(job_arn: str, error: PersonalizeError) -> dict[str, Any]:
         "message": error.message,
         "error": type(error).__name__,
         "values": error.values,
+        "may_pass": error.may_pass,
     }
 
 
@@ -148,14 +156,17 @@ def job_arn_from_event(event: Mapping[str, Any] | None, log: Logger) -> str:
     """
     event = event if isinstance(event, Mapping) else {}
     if event.get("status") == "success" and event.get("job_arn"):
-        log.info("The job %s is ACTIVE.", event["job_arn"])
+        log.info("The job is ACTIVE: %s", event["job_arn"])
         return str(event["job_arn"])
-    error_type = getattr(exceptions, str(event.get("error")), None)
-    if isinstance(error_type, type) and issubclass(error_type, PersonalizeError) and event.get("values"):
-        raise error_type(**event["values"])
-    raise PersonalizeError(
-        event.get("message") or f"Expected an event of PersonalizeJobTrigger with the status success, got {event!r}."
+    message = event.get("message") or (
+        f"Expected an event of PersonalizeJobTrigger with the status success, got {event!r}."
     )
+    error_type = getattr(exceptions, str(event.get("error")), None)
+    if not (isinstance(error_type, type) and issubclass(error_type, PersonalizeError)):
+        error_type = PersonalizeError
+    values = event.get("values") or {}
+    attributes = {"may_pass": event.get("may_pass", error_type.may_pass), **values}
+    raise restore_error(error_type, (message,), {"message": message, "values": values, **attributes})
 
 
 def until_trigger(moment: float) -> BaseTrigger:

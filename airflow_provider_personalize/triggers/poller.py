@@ -21,11 +21,11 @@ from typing import Any
 
 from botocore import xform_name
 
-from airflow_provider_personalize.exceptions import PersonalizeError
-from airflow_provider_personalize.hooks.errors import AWS_ERRORS, as_personalize_error, is_expired, is_transient
+from airflow_provider_personalize.exceptions import PersonalizeError, UnexpectedAnswerError
+from airflow_provider_personalize.hooks.errors import AWS_ERRORS, answers_to, describe_error, is_expired
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.naming import job_kind_of
-from airflow_provider_personalize.resources import JobKind, JobStatus, read_status
+from airflow_provider_personalize.resources import JobKind, JobStatus, entries_of, read_status, text_at
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,8 @@ PAGE_SIZE = 100
 #: Calls under way at once for each connection. The service answers few reads a second, so more would gain nothing, and
 #: reading an answer takes the processor from the event loop.
 WORKERS = 2
+#: Seconds for which jobs are described one by one after a listing that could not be read.
+LISTING_PAUSE = 300.0
 #: Seconds over which waits that begin at once are spread, at most.
 LONGEST_ENTRY = 10.0
 
@@ -77,6 +79,8 @@ class _Group:
     task: asyncio.Task[None] | None = None
     #: How many calls the last listing took; listing pays while there are more waits than that.
     listing_cost: int = 0
+    #: When to list again after a listing that could not be read, on the event loop's clock.
+    list_from: float = 0.0
 
 
 class JobPoller:
@@ -123,9 +127,10 @@ class JobPoller:
         Look at one job now.
 
         :raises ServiceError: if the service refuses to answer.
+        :raises UnexpectedAnswerError: if the answer does not tell of this job.
         """
         kind = job_kind_of(job_arn)
-        return read_status(kind, await self._call(kind.describe_operation, {kind.arn_key: job_arn}))
+        return read_status(kind, await self._call(kind.describe_operation, {kind.arn_key: job_arn}), job_arn=job_arn)
 
     async def close(self) -> None:
         """End the polling, and close the client's connections."""
@@ -166,12 +171,19 @@ class JobPoller:
                     async with asyncio.timeout(pause):
                         await group.earlier.wait()
                 continue
-            await self._poll(group)
+            try:
+                await self._poll(group)
+            except Exception as error:
+                # Whatever befalls one look, the waits of this group have nobody else to look for them.
+                log.exception("A look at the jobs of %s failed; the next one comes.", group.version)
+                for wait in [wait for wait in group.waits if wait.due <= loop.time()]:
+                    wait.due = loop.time() + wait.poll_interval
+                    wait.tell(error)
 
     async def _poll(self, group: _Group) -> None:
         now = asyncio.get_running_loop().time()
         seen: dict[str, Seen] = {}
-        if self._may_list and len(group.waits) > max(FEW, group.listing_cost):
+        if self._may_list and now >= group.list_from and len(group.waits) > max(FEW, group.listing_cost):
             seen = await self._list(group)
         due = {wait.job_arn for wait in group.waits if wait.due <= now} - seen.keys()
         seen.update(zip(due, await asyncio.gather(*map(self.look_or_trouble, due)), strict=True))
@@ -208,22 +220,28 @@ class JobPoller:
         while group.listing_cost < budget:
             try:
                 page = await self._call(group.kind.list_operation, request)
+                entries = entries_of(group.kind, page)
             except PersonalizeError as error:
-                # Describing needs another permission than listing, so it may still work.
-                log.warning("Jobs are described one by one, since listing them failed: %s", error)
-                self._may_list = False
+                # Describing needs another permission than listing, and has another answer, so it may still work.
+                log.warning("%s Jobs are described one by one, since they cannot be listed.", describe_error(error))
+                self._may_list = error.may_pass
+                group.list_from = asyncio.get_running_loop().time() + LISTING_PAUSE
                 break
             except Exception as error:  # noqa: BLE001
                 seen.update(dict.fromkeys(wanted, error))
                 break
             group.listing_cost += 1
-            for summary in page[group.kind.list_key]:
-                if (arn := summary[group.kind.arn_key]) in wanted:
-                    seen[arn] = read_status(group.kind, summary)
-                    wanted.discard(arn)
-            if not wanted or not page.get("nextToken"):
+            for summary in entries:
+                # What tells of no job is passed over: a job that no line tells of is described.
+                with suppress(UnexpectedAnswerError):
+                    status = read_status(group.kind, summary)
+                    if status.arn in wanted:
+                        seen[status.arn] = status
+                        wanted.discard(status.arn)
+            token = text_at(page, "nextToken")
+            if not wanted or not token:
                 break
-            request["nextToken"] = page["nextToken"]
+            request["nextToken"] = token
         return seen
 
     async def _call(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -234,16 +252,16 @@ class JobPoller:
 
                 self._client = await sync_to_async(self._build_client)()
         client = self._client
+        method: Callable[..., dict[str, Any]] = getattr(client, xform_name(operation))
+        arn = next((value for name, value in request.items() if name.endswith("JobArn")), None)
         try:
-            method: Callable[..., dict[str, Any]] = getattr(client, xform_name(operation))
-            return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: method(**request))
+            with answers_to(operation, region=client.meta.region_name, arn=arn):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: method(**request))
         except AWS_ERRORS as error:
             if is_expired(error):
                 # The next call builds a client anew, from the connection as it is then.
                 self._client = None
-            if is_transient(error):
-                raise
-            raise as_personalize_error(error, operation=operation, region=client.meta.region_name) from error
+            raise
 
     def _build_client(self) -> Any:
         return PersonalizeHook(**self._hook_parameters).polling_client

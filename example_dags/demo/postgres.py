@@ -10,7 +10,6 @@ import fcntl
 import secrets
 import signal
 import socket
-import tempfile
 import warnings
 from contextlib import closing
 from pathlib import Path
@@ -20,6 +19,10 @@ from example_dags.demo.processes import Process, ProcessDiedError, Processes
 
 #: A crash of the machine may cost this data, and only this data: it is made anew by every demo and test.
 _FAST = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_connections": "200"}
+
+
+#: Where the machine's users stand.
+USERS = Path("/etc/passwd")
 
 
 def free_port() -> int:
@@ -86,8 +89,9 @@ class Postgres:
 
         # The package makes the directory ready, and a user to run as where we are root, whom PostgreSQL refuses. The
         # server itself is started here, as a process like the others, rather than by pg_ctl as a daemon.
-        with (Path(tempfile.gettempdir()) / "personalize-demo-postgres.lock").open("w") as lock:
-            # Two that start at once, as two workers of the tests do, would both make that user.
+        with USERS.open("rb") as lock:
+            # Two that start at once, as two workers of the tests do, would both make that user. The lock is on a file
+            # that every user of the machine can read, and that nobody has to make.
             fcntl.flock(lock, fcntl.LOCK_EX)
             installed = get_server(self.data, start=False)
             installed.ensure_pgdata_inited()

@@ -32,8 +32,8 @@ NUM_RESULTS = 25
 
 #: Said beside a state that a newcomer may wonder about.
 NOTES = {
-    ("recommend", "success"): "the job is created",
-    ("wait", "deferred"): "the job runs; the wait is in the triggerer and holds no worker",
+    ("recommend", "deferred"): "the job runs; the wait is in the triggerer and holds no worker",
+    ("recommend", "success"): "the job is ACTIVE",
     ("load", "success"): "all rows, in one transaction",
 }
 
@@ -101,6 +101,14 @@ def _alone(state: Path) -> Iterator[None]:
         except BlockingIOError:
             sys.exit(f"Another demo is running in {state}. Stop that one first, or use another --state.")
         yield
+
+
+def _default_state() -> Path:
+    """Give ``.demo`` here, or, where that is somebody else's, a folder of one's own."""
+    here = Path(".demo")
+    if os.access(here if here.exists() else ".", os.W_OK) and (not here.exists() or here.stat().st_uid == os.getuid()):
+        return here
+    return Path.home() / ".personalize-demo"
 
 
 def _only(dag_id: str, state: Path) -> Path:
@@ -223,7 +231,7 @@ def main() -> int:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["demo", "airflow"])
-    parser.add_argument("--state", type=Path, default=Path(".demo"), help="folder for all that is written")
+    parser.add_argument("--state", type=Path, default=_default_state(), help="folder for all that is written")
     parser.add_argument("--job-seconds", type=float, default=10, help="how long a Personalize job takes")
     options = parser.parse_args()
     for handled in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

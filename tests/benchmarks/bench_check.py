@@ -56,8 +56,13 @@ def measure(what: str) -> None:
             for _ in blocks:
                 pass
 
+    request = {
+        "jobInput": {"s3DataSource": {"path": INPUT_URI}},
+        "jobOutput": {"s3DataDestination": {"path": "s3://bench/output/"}},
+    }
+
     def check_all() -> None:
-        _check_lines(client, check, _check_objects(client, check, INPUT_URI, whole=True), whole=True)
+        _check_lines(client, check, _check_objects(client, check, request, whole=True), whole=True)
         check.raise_for_problems()
 
     print(json.dumps(measured(read_all if what == "read" else check_all) | {"lines": check.lines}))

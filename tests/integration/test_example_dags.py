@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -189,9 +190,12 @@ def shop(postgres: Database, airflow_connection: Callable[[str, str], str], airf
     return postgres
 
 
-def run_dag(path: Path, date: datetime | None, **kwargs: Any) -> Any:
-    """Run a DAG without its patience, for a date, or None as by hand on Airflow 3."""
+def run_dag(
+    path: Path, date: datetime | None, *, change: Callable[[Any], object] = lambda dag: None, **kwargs: Any
+) -> Any:
+    """Run a DAG without its patience, for a date, or None as by hand on Airflow 3; ``change`` may change it before."""
     dag = load(path)
+    change(dag)
     takes = dag.test.__func__.__code__.co_varnames
     kwargs["logical_date" if "logical_date" in takes else "execution_date"] = date
     for task in dag.tasks:
@@ -257,12 +261,103 @@ def test_runs(path: Path, by_hand: bool, shop: Database, monkeypatch: pytest.Mon
     run_date = (run.logical_date or run.run_after).date().isoformat()
     CHECKS[path.stem](shop, tmp_path, run_date)
     if path == NIGHTLY:
+        # Other DAGs are told of rows that have passed the check, not before.
+        assert outlets_of(path) == {"announce": ["recommendations"]}
+        assert "check" in load(path).get_task("announce").upstream_task_ids
         rows = shop.execute("SELECT count(*) FROM recommendations")[0][0]
         event = last_event()
         assert (event["table"], event["rows"], event["lines"]) == ("recommendations", rows, 671)
         loaded = next(ti for ti in run.get_task_instances() if ti.task_id == "load")
         for key in ("personalize_job", "personalize_solution", "personalize_output"):
             assert loaded.xcom_pull(task_ids="load", key=key)["region_name"] == "us-east-1"
+
+
+def outlets_of(path: Path) -> dict[str, list[str]]:
+    """Give the tasks of a DAG that announce assets, with those."""
+    found = {task.task_id: [asset.uri for asset in task.outlets] for task in load(path).tasks if task.outlets}
+    return {task: [uri.rstrip("/").rpartition("/")[2] for uri in uris] for task, uris in found.items()}
+
+
+def last_event_or_none() -> dict[str, Any] | None:
+    try:
+        return last_event()
+    except AttributeError:
+        return None
+
+
+class TestNightly:
+    def test_what_fails_the_check_is_not_announced(
+        self, shop: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, log: Callable[[], str]
+    ) -> None:
+        monkeypatch.setenv("AIRFLOW_VAR_EMAIL_PREVIEW_DIR", str(tmp_path))
+        know_the_asset()
+        before = last_event_or_none()
+        # Half of who was asked for is somebody else by the time of the check.
+        shop.execute("CREATE VIEW later AS SELECT 'x' || user_id AS user_id FROM subscribers")
+        run = run_dag(
+            NIGHTLY,
+            datetime(2026, 3, 2, 2, tzinfo=UTC),
+            change=lambda dag: setattr(dag.get_task("check"), "input_sql", "SELECT user_id FROM later"),
+        )
+        assert run.state == "failed"
+        found = states(run)
+        assert (found["load"], found["check"]) == ("success", "failed")
+        assert found["announce"] == found["email_list"] == "upstream_failed"
+        assert last_event_or_none() == before
+        assert "Without results, the first 10: 'x1', 'x10'," in log()
+
+    def test_a_failed_job_fails_the_task_whose_retry_makes_another(
+        self, shop: Database, local: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        from airflow_provider_personalize.local.faults import Fault
+
+        monkeypatch.setenv("AIRFLOW_VAR_EMAIL_PREVIEW_DIR", str(tmp_path))
+        local.controls.faults.add(Fault("fail_job"))
+        run = run_dag(NIGHTLY, datetime(2026, 3, 3, 2, tzinfo=UTC))
+        assert states(run)["recommend"] == "failed"
+        [failed] = local.controls.state()["jobs"]
+        assert failed["status"] == "CREATE FAILED"
+        assert shop.execute("SELECT to_regclass('recommendations') IS NULL") == [(True,)]
+
+    def test_its_pages_go_to_a_folder_of_ones_own(
+        self, shop: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        import tempfile
+
+        monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path / "home"))
+        run = run_dag(NIGHTLY, datetime(2026, 3, 4, 2, tzinfo=UTC))
+        assert run.state == "success"
+        folder = tmp_path / "home" / "email_previews"
+        assert sorted(page.name for page in folder.iterdir()) == [
+            "email_list_2026-03-04.html",
+            "recommendations_2026-03-04.html",
+        ]
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert not list(Path(tempfile.gettempdir()).glob("*_2026-03-04.html"))
+
+    def test_the_preview_takes_what_is_empty(
+        self, shop: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("AIRFLOW_VAR_EMAIL_PREVIEW_DIR", str(tmp_path))
+        shop.execute("UPDATE subscribers SET name = NULL, email = NULL WHERE user_id = '1'")
+        shop.execute("UPDATE subscribers SET name = '' WHERE user_id = '2'")
+        shop.execute("UPDATE subscribers SET name = '  ' WHERE user_id = '3'")
+        shop.execute("UPDATE items SET title = CASE WHEN item_id < '5' THEN '' END, genres = NULL")
+        run = run_dag(NIGHTLY, datetime(2026, 3, 5, 2, tzinfo=UTC), run_conf={"preview_emails": 700})
+        assert run.state == "success"
+        text = (tmp_path / "email_list_2026-03-05.html").read_text(encoding="utf-8")
+        assert text.count("<article>") == 632
+        assert text.count("<strong>No name</strong>") == 3
+        assert text.count("<h2>5 picks for tonight</h2>") == 3
+        assert "<strong>No name</strong><small>No address</small>" in text
+        assert '<div class="title"></div>' not in text
+        assert not re.search(r">\s*None\b", text)
+
+
+def test_jobs_are_waited_for_by_the_task_that_creates_them_but_in_one_example() -> None:
+    sensors = {path.stem: [task.task_id for task in load(path).tasks if "Sensor" in task.task_type] for path in FILES}
+    assert {name: found for name, found in sensors.items() if found} == {"personalized_ranking": ["wait"]}
+    assert "no retry" in str(load(next(path for path in FILES if path.stem == "personalized_ranking")).doc_md)
 
 
 class TestOnDemand:
@@ -345,6 +440,66 @@ class TestOnDemand:
         [(name, value)] = asked.items()
         with pytest.raises(Exception, match="Invalid input for param"):
             params[name] = value
+
+    def test_what_cannot_work_is_refused_once_by_the_first_task(self, shop: Database, local: Any) -> None:
+        from airflow_provider_personalize.compat import AirflowFailException
+
+        s3 = local.s3(local.region)
+        for key, body in (("users/1.json", b'{"userId": "1"}\n'), ("wrong/1.json", b'{"itemId": "1"}\nno json\n')):
+            s3.put_object(Bucket="personalize-local", Key=key, Body=body)
+        shop.execute("CREATE TABLE nobody (user_id text)")
+        folder = "s3://personalize-local/"
+        forms: list[tuple[dict[str, Any], str]] = [
+            ({"solution": "no-such-solution"}, "no-such-solution"),
+            ({"job": "segment"}, "expected a recipe for a batch segment job, got aws-user-personalization"),
+            ({"filter": "no-such-filter"}, "no-such-filter"),
+            ({"filter": "genres"}, "expected values for GENRES, got values for none"),
+            ({"filter": "genres", "filter_values": {"G": ["x"]}}, "expected values for GENRES, got values for G"),
+            ({"sql": "SELECT user_id FROM nowhere"}, '"nowhere" does not exist'),
+            ({"sql": "SELECT user_id FRM subscribers"}, "syntax error"),
+            ({"sql": "SELECT name FROM subscribers"}, "name"),
+            ({"sql": "SELECT item_id FROM items"}, "Query: expected columns for aws-user-personalization-v2"),
+            ({"sql": "SELECT user_id FROM nobody"}, "expected at least one row"),
+            ({"sql": "SELECT NULL AS user_id"}, "user_id"),
+            ({"sql": "SELECT 1 / 0 AS user_id"}, "division by zero"),
+            ({"sql": "SELECT '1' AS user_id; DROP TABLE items"}, "expected one statement"),
+            ({"sql": "WITH gone AS (DELETE FROM items RETURNING item_id) SELECT * FROM gone"}, "read-only transaction"),
+            (
+                {"sql": "SELECT '1' AS user_id) AS asked; COMMIT; DROP TABLE items; --", "filter": "genres"}
+                | {"filter_values": {"GENRES": ["Drama"]}},
+                "expected one statement",
+            ),
+            ({"ids_from": "s3", "input_uri": f"{folder}nowhere/"}, "nowhere"),
+            ({"ids_from": "s3", "input_uri": f"{folder}wrong/"}, "itemId"),
+            ({"ids_from": "s3", "input_uri": f"{folder}users/", "solution": "item-affinity"}, "recipe"),
+        ]
+        dag = load(ON_DEMAND)
+        form = {name: getattr(param, "value", param) for name, param in dict.items(dict(dag.params))}
+        check = dag.task_dict["check"].python_callable
+        arn = "arn:aws:personalize:us-east-1:123456789012"
+        before = shop.execute("SELECT count(*) FROM items")
+        for asked, sentence in forms:
+            # What Airflow does not retry.
+            with pytest.raises(AirflowFailException, match="Nothing was submitted") as caught:
+                check(arn, params=form | asked)
+            assert sentence in str(caught.value), asked
+        assert shop.execute("SELECT count(*) FROM items") == before
+        assert local.controls.state()["jobs"] == []
+        # The form as it opens, and one that ends as somebody may write it.
+        assert check(arn, params=form)["sql"] == form["sql"]
+        assert (
+            check(arn, params=form | {"sql": "-- who\n(SELECT user_id FROM subscribers); -- all"})["parameters"] == {}
+        )
+        asked = form | {"ids_from": "s3", "input_uri": f"{folder}users/"}
+        assert check(arn, params=asked)["config"] == {}
+
+    def test_a_percent_sign_is_one_with_values_and_without(self, shop: Database) -> None:
+        sql = "SELECT user_id FROM subscribers WHERE CAST(user_id AS integer) % 100 = 7 AND email LIKE 'reader%' ; -- %"
+        for day, asked in ((4, {}), (5, {"filter": "genres", "filter_values": {"GENRES": ["Drama"]}})):
+            run = run_dag(ON_DEMAND, datetime(2026, 4, day, tzinfo=UTC), run_conf={"sql": sql, **asked})
+            assert run.state == "success"
+            users = {user for (user,) in shop.execute("SELECT DISTINCT user_id FROM on_demand")}
+            assert users == {str(number) for number in range(7, 672, 100)}
 
     def test_nothing_is_submitted_when_it_is_refused(self, shop: Database, local: Any) -> None:
         run = run_dag(ON_DEMAND, datetime(2026, 4, 3, tzinfo=UTC), run_conf={"ids_from": "s3"})

@@ -57,23 +57,7 @@ def refusal(operator) -> str:
         ("item-affinity", {}, b'{"itemId": "1"}\n', ["which is for a batch segment job"]),
         ("trending-now", {}, b'{"userId": "1"}\n', ["aws-trending-now, which has no batch jobs"]),
         ("next-best-action", {}, b'{"userId": "1"}\n', ["has no batch jobs"]),
-        (
-            "sims",
-            {"num_results": "0"},
-            b'{"itemId": "1"}\n',
-            ["num_results: expected a whole number, 1 or more"],
-        ),
-        (
-            "user-personalization",
-            {
-                "batch_inference_job_config": {
-                    "itemExplorationConfig": {"explorationWeight": "much"},
-                    "rankingInfluence": {"POPULARITY": 1.5},
-                }
-            },
-            b"{}\n",
-            ["explorationWeight: expected a number from 0 to 1", "POPULARITY: expected a number from 0.0", "line 1: "],
-        ),
+        ("sims", THEMES, b"{}\n", ["themes need aws-similar-items, got aws-sims", "line 1: "]),
         (
             "user-personalization",
             {"input_uri": f"s3://{BUCKET}/none/"},
@@ -158,10 +142,27 @@ def test_off_checks_nothing(local, put):
     assert len(jobs(local)) == 1
 
 
-def test_an_unknown_word_is_refused(local):
-    assert "validate_input: expected one of off, sample, whole, got 'all'" in refusal(
-        inference(local, validate_input="all")
-    )
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"num_results": "0"}, ["num_results: expected a whole number, 1 or more"]),
+        (
+            {
+                "batch_inference_job_config": {
+                    "itemExplorationConfig": {"explorationWeight": "much"},
+                    "rankingInfluence": {"POPULARITY": 1.5},
+                }
+            },
+            ["explorationWeight: expected a number from 0 to 1", "POPULARITY: expected a number from 0.0"],
+        ),
+        ({"validate_input": "all"}, ["validate_input: expected one of off, sample, whole, got 'all'"]),
+    ],
+)
+def test_what_is_wrong_by_itself_is_said_whatever_the_input(local, changes, words):
+    with pytest.raises(InvalidRequestError) as caught:
+        inference(local, **changes)
+    for word in words:
+        assert word in str(caught.value)
 
 
 class Denied:
@@ -212,3 +213,55 @@ def test_a_retry_after_a_failed_job_is_checked(local, put):
     put(b'{"user": "1"}\n')
     assert "line 1: expected userId" in refusal(inference(local))
     assert len(jobs(local)) == 1
+
+
+def filter_arn(local, expression: str) -> str:
+    """Create a filter."""
+    client = inference(local).hook.conn
+    group = client.describe_filter(filterArn=local.filter_arns["genres"])["filter"]["datasetGroupArn"]
+    return client.create_filter(name="mine", datasetGroupArn=group, filterExpression=expression)["filterArn"]
+
+
+def test_what_the_service_may_well_take_is_said_in_the_log(local, put, log):
+    expression = "INCLUDE ItemID WHERE Items.GENRES IN ($WANTED) | EXCLUDE ItemID WHERE Items.GENRES IN ($OTHERS)"
+    put(
+        b'{"userId": "1", "filterValues": {"WANTED": "\\"Comedy\\"", "OTHERS": "\\"Drama\\""}}\n'
+        b'{"userId": "1", "filterValues": {"WANTED": "\\"Drama\\""}}\n',
+        "beside/users.json",
+    )
+    put(b"{}\n", "beside/users.json.out")
+    put(b"", "beside/_CHECK")
+    place = f"s3://{BUCKET}/beside/"
+    operator = inference(local, filter_arn=filter_arn(local, expression), input_uri=place, output_uri=place)
+    # What the stand-in makes of it is its own affair.
+    request = {
+        "solutionVersionArn": operator.solution_version_arn,
+        "filterArn": operator.filter_arn,
+        "numResults": 1000,
+        "jobInput": {"s3DataSource": {"path": operator.input_uri}},
+        "jobOutput": {"s3DataDestination": {"path": operator.output_uri}},
+    }
+    input_objects.check_job(operator.hook, operator.job_kind, request, whole=True)
+    said = log()
+    assert "no values for $OTHERS of the filter's EXCLUDE" in said
+    assert f"{place}users.json, line 2: '1' stands in {place}users.json, line 1, too" in said
+    assert "got 1 object(s) that jobs have written, as beside/users.json.out" in said
+    assert "num_results: no public text names a maximum" in said
+    assert "Checked the request and 2 lines of input (all of it)" in said
+
+
+def test_two_objects_of_one_name_are_refused(local, put):
+    put(b'{"userId": "1"}\n', "markets/DE/part-0.json")
+    put(b'{"userId": "2"}\n', "markets/US/part-0.json")
+    assert "the name of markets/DE/part-0.json, too" in refusal(inference(local, input_uri=f"s3://{BUCKET}/markets/"))
+    assert jobs(local) == []
+
+
+def test_rendered_text_makes_the_same_job(local, put):
+    put(b'{"userId": "1"}\n')
+    texts = {"tags": "{'team': 'email'}", "batch_inference_job_config": '{"rankingInfluence": {"POPULARITY": 0.5}}'}
+    inference(local, **texts, job_name="nightly").execute(context())
+    values = {"tags": {"team": "email"}, "batch_inference_job_config": {"rankingInfluence": {"POPULARITY": 0.5}}}
+    inference(local, **values, job_name="nightly").execute(context())
+    (job,) = jobs(local)
+    assert job["arn"].endswith("/nightly")

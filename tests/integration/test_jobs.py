@@ -231,7 +231,6 @@ class TestCreate:
             ({"solution_version_arn": "s"}, "solution_version_arn"),
             ({"solution_version_arn": None, "solution_arn": "s"}, "solution_arn"),
             ({"input_uri": "in/"}, "input_uri"),
-            ({"output_uri": f"s3://{BUCKET}/in/out/"}, "under the other"),
             ({"job_name": "a b"}, "job_name"),
             ({"if_job_exists": "maybe"}, "if_job_exists"),
             ({"batch_inference_job_config": {"rankingInfluense": {}}}, "rankingInfluense"),
@@ -242,6 +241,15 @@ class TestCreate:
         with pytest.raises(InvalidRequestError, match=words):
             inference(service, **wrong).execute(context())
         assert jobs(service) == []
+
+    @pytest.mark.parametrize("output", ["beside/", "beside/out/", "beside"])
+    def test_output_beside_the_input_is_told_of_and_left_to_the_service(self, service, output, log):
+        # In a place of its own: what is written there would be input of other tests.
+        service.s3(service.region).put_object(Bucket=BUCKET, Key="beside/users.json", Body=b'{"userId": "1"}\n')
+        operator = inference(service, input_uri=f"s3://{BUCKET}/beside/", output_uri=f"s3://{BUCKET}/{output}")
+        arn = operator.execute(context())
+        assert [job["arn"] for job in jobs(service)] == [arn]
+        assert "one lies under the other" in log()
 
     @pytest.mark.parametrize(
         ("changes", "fault", "code", "words"),

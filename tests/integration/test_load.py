@@ -389,3 +389,50 @@ def test_sqlite_readers_go_on_during_a_load(tmp_path, airflow_connection, output
     assert reader.execute("SELECT item_id FROM recs").fetchall() == [("a",)]
     reader.close()
     assert target.read() == rows("u", "b")
+
+
+def filtered(user: str, filters: dict[str, str] | None, *items: str) -> str:
+    written = json.loads(line(user, *items))
+    if filters is not None:
+        written["input"]["filterValues"] = filters
+    return json.dumps(written)
+
+
+FILTERS = {"GENRES": '"horror","comedy"', "Ä": '"\U0001f642 \\ \'"'}
+#: The same with its keys in another order.
+TURNED = dict(reversed(FILTERS.items()))
+
+
+def test_filter_values_tell_the_rows_of_one_entity_apart(target, output):
+    lines = [
+        filtered("u", TURNED, "a", "b"),
+        filtered("u", {"GENRES": '"drama"'}, "c"),
+        filtered("u", None, "d"),
+        filtered("v", {}, "e"),
+        filtered("w", FILTERS),
+    ]
+    load(target, output.write(*lines), filter_values_column="for", extra_columns=EXTRA)
+    text, drama = json.dumps(FILTERS, sort_keys=True), '{"GENRES": "\\"drama\\""}'
+    expected = {
+        ("u", 1, "a", text),
+        ("u", 2, "b", text),
+        ("u", 1, "c", drama),
+        ("u", 1, "d", None),
+        ("v", 1, "e", "{}"),
+    }
+    read = 'SELECT user_id, "rank", item_id, "for" FROM recs'
+    assert set(target.execute(read)) == expected
+
+    merged = output.write(filtered("u", FILTERS, "x"), filtered("w", FILTERS, "y"), name="merged.out")
+    load(target, merged, filter_values_column="for", extra_columns=EXTRA, write_mode="merge")
+    assert set(target.execute(read)) == {("u", 1, "x", text), ("v", 1, "e", "{}"), ("w", 1, "y", text)}
+
+
+def test_without_the_column_filter_values_are_not_loaded(target, output):
+    load(target, output.write(filtered("u", FILTERS, "a")))
+    assert target.read() == rows("u", "a")
+
+
+def test_the_column_of_filter_values_needs_a_name_of_its_own(target, output):
+    with pytest.raises(InvalidRequestError, match=r"each name once.*filter_values_column"):
+        load(target, output.write(filtered("u", FILTERS, "a")), filter_values_column="user_id")

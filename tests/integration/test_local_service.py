@@ -330,6 +330,14 @@ def test_themes(service: LocalPersonalize) -> None:
     themed_items = [any(genre in row["output"]["theme"] for genre in genres(service, id_)) for id_ in items]
     assert [score > 0 for score in scores] == themed_items
     assert sum(themed_items) >= 3
+    job, output = run(service, "similar-items", as_lines({"itemId": "1"}, {"itemId": "260"}), numResults=100, **themed)
+    _, plain = run(service, "similar-items", as_lines({"itemId": "1"}, {"itemId": "260"}), numResults=100)
+    for row, other in zip(rows(output), rows(plain), strict=True):
+        relevance = row["output"]["itemsThemeRelevanceScores"]
+        assert relevance == sorted(relevance, reverse=True)
+        assert 0.5 <= relevance[0] <= 0.65
+        assert -0.15 <= relevance[-1] <= 0
+        assert sorted(row["output"]["recommendedItems"]) == sorted(other["output"]["recommendedItems"])
     job, _ = run(service, "similar-items", as_lines(*[{"itemId": "1"}] * 101), **themed)
     assert "at most 100 records" in job["failureReason"]
 
@@ -340,6 +348,8 @@ def test_item_affinity(service: LocalPersonalize) -> None:
     first = output.splitlines()[0]
     assert first.startswith(b'{"input": {"itemId": "260"}, "output": {"usersList": ["')
     assert first.endswith(b'"]}, "error": null}')
+    # As recorded: no space between the ids, spaces everywhere else.
+    assert json.dumps(rows(output)[0]["output"]["usersList"], separators=(",", ":")).encode() in first
     fans, nobody = (row["output"]["usersList"] for row in rows(output))
     assert len(fans) == len(set(fans)) == 100
     data = service.recommender.data
@@ -413,6 +423,53 @@ def test_what_is_wrong_with_a_line_is_said_in_its_output(service: LocalPersonali
     ]
 
 
+def test_every_recipe_has_a_solution_that_answers(service: LocalPersonalize, personalize: Any) -> None:
+    from airflow_provider_personalize.batch.recipes import RECIPES
+
+    by_recipe: dict[str, list[str]] = {}
+    for name, arn in service.solution_arns.items():
+        recipe = personalize.describe_solution(solutionArn=arn)["solution"]["recipeArn"].rpartition("/")[2]
+        by_recipe.setdefault(recipe, []).append(name)
+    assert {*RECIPES, "aws-semantic-similarity"} == set(by_recipe)
+    line = {"userId": "1", "itemId": "260", "itemList": ["1", "2"], "itemAttributes": "ITEMS.YEAR = 1995"}
+    kinds = {"aws-item-affinity": "segment", "aws-item-attribute-affinity": "segment"}
+    for recipe, names in by_recipe.items():
+        if recipe in ("aws-trending-now", "aws-next-best-action"):
+            with pytest.raises(ClientError, match="does not support batch recommendations"):
+                run(service, names[0], b"{}")
+            continue
+        kind = kinds.get(recipe, "inference")
+        _, output = run(service, names[0], as_lines(line), kind=kind, numResults=2)
+        (row,) = rows(output)
+        assert row["error"] is None
+        assert len(row["output"]["usersList" if kind == "segment" else "recommendedItems"]) == 2
+
+
+def test_items_of_which_the_same_is_said(service: LocalPersonalize) -> None:
+    _, output = run(service, "semantic-similarity", as_lines({"itemId": "260"}, {"itemId": "no-such"}), numResults=5)
+    assert b'"scores"' not in output
+    star_wars, unknown = (titles(service, row["output"]["recommendedItems"]) for row in rows(output))
+    assert sum(title.startswith("Star Wars") for title in star_wars) >= 4
+    assert unknown[0] == "Forrest Gump"
+
+
+def test_lines_that_json_cannot_echo(service: LocalPersonalize) -> None:
+    deep = b'{"userId": "1", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    body = b'{"userId": "1", "x": NaN}\n{"userId": "1", "x": 1e999}\n' + deep + b'\n{"userId": "1"}\n'
+    job, output = run(service, "user-personalization", body, numResults=1)
+    assert job["status"] == "ACTIVE"
+    invalid = "User error: The record is not valid JSON"
+    lines = output.decode().splitlines()
+    assert [json.loads(line, parse_constant=pytest.fail)["error"] for line in lines] == [invalid] * 3 + [None]
+
+
+@pytest.mark.parametrize("wrong", [7, None, [], {}, ["27"]])
+def test_a_ranking_of_what_is_no_id(service: LocalPersonalize, wrong: Any) -> None:
+    _, output = run(service, "personalized-ranking", as_lines({"userId": "1", "itemList": [wrong, "27", wrong]}))
+    (row,) = rows(output)
+    assert (row["error"], row["output"]["recommendedItems"]) == (None, ["27", wrong])
+
+
 # Filters
 
 
@@ -484,6 +541,93 @@ def test_a_filter_of_users(service: LocalPersonalize) -> None:
         "InvalidInputException",
         "A batch inference job takes a filter of ITEMID, this one is of USERID.",
     )
+
+
+def new_filter(service: LocalPersonalize, expression: str) -> str:
+    personalize = client(service)
+    group = personalize.describe_filter(filterArn=service.filter_arns["genres"])["filter"]["datasetGroupArn"]
+    return personalize.create_filter(name=next(NAMES), datasetGroupArn=group, filterExpression=expression)["filterArn"]
+
+
+def test_what_a_user_has_bought_is_left_out(service: LocalPersonalize) -> None:
+    data = service.recommender.data
+    events = data.interactions
+    own = events.of(data.users.index["15"])
+    types = events.columns["EVENT_TYPE"][own]
+    bought = set(data.items.ids[events.items[own[types == "Purchase"]]].tolist())
+    watched = set(data.items.ids[events.items[own[types == "Watch"]]].tolist())
+    body = as_lines({"userId": "15"})
+    for expression, allowed in (
+        ('INCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("Purchase")', bought),
+        ('INCLUDE ItemID WHERE interactions.event_type IN ("watch")', watched),
+        (
+            (
+                'EXCLUDE ItemID WHERE Items.YEAR < 1990 | INCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("Purchase")'
+                ' | INCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("Watch")'
+            ),
+            {id_ for id_ in bought | watched if int(year(service, id_) or 0) >= 1990},
+        ),
+    ):
+        for solution in ("user-personalization", "popularity-count"):
+            _, output = run(service, solution, body, filterArn=new_filter(service, expression), numResults=500)
+            found = rows(output)[0]["output"]["recommendedItems"]
+            assert len(found) == min(len(allowed), 500)
+            assert set(found) <= allowed
+    arn = new_filter(service, 'EXCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("Purchase")')
+    _, output = run(service, "user-personalization", body, filterArn=arn, numResults=500)
+    found = set(rows(output)[0]["output"]["recommendedItems"])
+    assert not found & bought
+    assert found & watched
+
+
+def year(service: LocalPersonalize, id_: str) -> str:
+    items = service.recommender.data.items
+    return str(items.columns["YEAR"][items.index[id_]])
+
+
+def test_a_filter_by_the_current_item(service: LocalPersonalize) -> None:
+    arn = new_filter(
+        service, "INCLUDE ItemID WHERE Items.GENRES IN CurrentItem.GENRES AND Items.YEAR < CurrentItem.YEAR"
+    )
+    _, output = run(service, "similar-items", as_lines({"itemId": "260"}, {"itemId": "1"}), filterArn=arn)
+    for row in rows(output):
+        item, found = row["input"]["itemId"], row["output"]["recommendedItems"]
+        assert len(found) == 25
+        assert all(genres(service, id_) & genres(service, item) for id_ in found)
+        assert all(int(year(service, id_)) < int(year(service, item)) for id_ in found)
+    with pytest.raises(ClientError, match="CurrentItem needs a recipe for related items"):
+        run(service, "user-personalization", as_lines({"userId": "1"}), filterArn=arn)
+
+
+def test_a_filter_that_depends_on_the_current_user(service: LocalPersonalize) -> None:
+    arn = new_filter(service, 'INCLUDE ItemID WHERE Items.GENRES IN ("War") IF CurrentUser.ACTIVITY = $ACTIVITY')
+    activity = dict(
+        zip(service.recommender.data.users.ids, service.recommender.data.users.columns["ACTIVITY"], strict=False)
+    )
+    lines = [{"userId": str(user), "filterValues": {"ACTIVITY": '"high"'}} for user in range(1, 30)]
+    _, output = run(service, "user-personalization", as_lines(*lines), filterArn=arn)
+    for row in rows(output):
+        war = ["War" in genres(service, id_) for id_ in row["output"]["recommendedItems"]]
+        assert all(war) == (activity[row["input"]["userId"]] == "high")
+
+
+def test_a_filter_of_users_by_what_they_did(service: LocalPersonalize) -> None:
+    events = service.recommender.data.interactions
+    buyers = set(service.recommender.data.users.ids[events.users[events.columns["EVENT_VALUE"] == "0.5"]].tolist())
+    arn = new_filter(service, "INCLUDE UserID WHERE Interactions.EVENT_VALUE <= 0.5")
+    _, output = run(
+        service, "item-affinity", as_lines({"itemId": "260"}), kind="segment", numResults=1000, filterArn=arn
+    )
+    assert set(rows(output)[0]["output"]["usersList"]) == buyers
+    assert 0 < len(buyers) < 671
+    with pytest.raises(ClientError, match="takes no filter that speaks of Interactions"):
+        run(
+            service,
+            "item-attribute-affinity",
+            as_lines({"itemAttributes": "ITEMS.YEAR = 1995"}),
+            kind="segment",
+            filterArn=arn,
+        )
 
 
 # What is refused
@@ -788,6 +932,28 @@ def test_an_answer_that_is_lost(service: LocalPersonalize, personalize: Any) -> 
     ]
     assert state["calls"] == {"CreateBatchInferenceJob": 2}
     assert all(abs(call["at"] - time.time()) < 60 for call in state["create_calls"])
+
+
+@pytest.mark.parametrize(("fault", "outcome"), [("drop", "dropped"), ("drop_after", "ok, dropped")])
+def test_a_call_is_counted_before_its_connection_is_dropped(
+    service: LocalPersonalize, personalize: Any, monkeypatch: pytest.MonkeyPatch, fault: str, outcome: str
+) -> None:
+    """However long the server takes afterwards: whoever looks when the connection is gone, finds the call."""
+    from airflow_provider_personalize.local import wsgi
+
+    seen = []
+    drop = wsgi._drop
+
+    def look_and_drop(environ: Any) -> None:
+        seen.append([call["outcome"] for call in service.controls.state()["create_calls"]])
+        drop(environ)
+
+    monkeypatch.setattr(wsgi, "_drop", look_and_drop)
+    control(service, "POST", "faults", {"fault": fault, "operation": "CreateBatchInferenceJob"})
+    with pytest.raises(ConnectionClosedError):
+        create(personalize, request(service))
+    assert seen == [[outcome]]
+    assert service.controls.state()["calls"] == {"CreateBatchInferenceJob": 1}
 
 
 def test_jobs_that_fail_or_never_finish_on_request(service: LocalPersonalize, personalize: Any) -> None:

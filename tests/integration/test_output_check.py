@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -24,10 +26,12 @@ class Pushed(dict):
         self[key] = value
 
 
-def check(target, ti=None, **kwargs):
-    """Run the check; gives what it returns."""
+def check(target, ti=None, rendered=None, **kwargs):
+    """Run the check; gives what it returns. ``rendered`` is what templates came to."""
     arguments = {"table": "recs", "sql_conn_id": target.conn_id, "aws_conn_id": None} | kwargs
     operator = PersonalizeOutputCheckOperator(task_id="check", **arguments)
+    for name, value in (rendered or {}).items():
+        setattr(operator, name, value)
     return inspect.unwrap(type(operator).execute)(operator, {"ti": Pushed() if ti is None else ti})
 
 
@@ -284,3 +288,369 @@ def test_the_report_goes_to_s3(target, two_nights, local):
     stored = client.get_object(Bucket="reports", Key="night/check.html")
     assert stored["ContentType"] == "text/html; charset=utf-8"
     assert b"Nothing was expected of it" in stored["Body"].read()
+
+
+def failure(target, **kwargs):
+    """Run a check that fails; give the error."""
+    with pytest.raises(AirflowFailException) as raised:
+        check(target, **kwargs)
+    assert isinstance(raised.value.__cause__, OutputCheckError)
+    assert str(raised.value) == str(raised.value.__cause__)
+    return raised.value.__cause__
+
+
+#: Types of ids that are no text, with ids as the loader gives them, and the same ids written as other literals.
+ID_TYPES = pytest.mark.parametrize(
+    ("kind", "ids"),
+    [
+        ("bigint", ["7", "12", "9007199254740993"]),
+        ("uuid", [f"00000000-0000-4000-8000-00000000000{n}" for n in "abc"]),
+        ("numeric(20)", ["7", "12", "9007199254740993"]),
+        ("char(9)", ["a", "b", "c"]),
+    ],
+)
+
+
+@POSTGRES
+@ID_TYPES
+@pytest.mark.parametrize("query_type", ["own", "text"])
+def test_ids_that_are_no_text_are_compared_as_the_text_that_they_are(target, output, kind, ids, query_type):
+    target.execute(f"CREATE TABLE recs (user_id {kind}, rank int, item_id {kind}, score float8, run_date date)")
+    one, two, three = ids
+    for night, lines in ((YESTERDAY, [line(one, two)]), (TODAY, [line(one, two, three), line(two, two)])):
+        load(target, output.write(*lines), write_mode="replace_slice", extra_columns=night)
+    asked = kind if query_type == "own" else "text"
+    target.execute(f"CREATE TABLE people (user_id {asked})")
+    target.execute(f"CREATE TABLE things (item_id {asked}, title text)")
+    for each in ids:
+        target.execute("INSERT INTO people VALUES (%s)", [each])
+        target.execute("INSERT INTO things VALUES (%s, %s)", [each, f"title of {each}"])
+    arguments = {
+        "extra_columns": TODAY,
+        "input_sql": "SELECT user_id FROM people",
+        "catalog_sql": "SELECT item_id, title FROM things",
+        "report_uri": str(output.folder / "page.html"),
+    }
+    figures = check(target, **arguments)
+    assert (figures["covered_entities"], figures["input_entities"]) == (2, 3)
+    assert (figures["covered_catalog"], figures["catalog_items"]) == (2, 3)
+    assert (figures["top_item"], figures["overlap"]) == (two, 0.5)
+    # The one who had it is all there were: a mark at 100 %.
+    page = (output.folder / "page.html").read_text(encoding="utf-8")
+    assert f"title of {two}" in page
+    assert "left: 100.0%" in page
+    error = failure(target, **arguments, checks={"entity_coverage": {"geq_to": 1}, "catalog_coverage": {"geq_to": 1}})
+    assert error.details == [
+        f"Without results, the first 1: {three!r}.",
+        f"Recommended to nobody, the first 1: {one!r}.",
+    ]
+
+
+@pytest.mark.parametrize("target", ["mysql", "duckdb", "sqlite"], indirect=True)
+def test_numbers_that_are_ids_are_compared_elsewhere_too(target, output):
+    target.execute("CREATE TABLE people (user_id bigint)")
+    target.execute("INSERT INTO people VALUES (7), (8), (12)")
+    target.execute("CREATE TABLE recs (user_id bigint, item_id bigint)")
+    target.execute("INSERT INTO recs VALUES (7, 1), (12, 1)")
+    figures = check(target, input_sql="SELECT CAST(user_id AS char(9)) AS user_id FROM people")
+    assert (figures["covered_entities"], figures["input_entities"], figures["top_item"]) == (2, 3, "1")
+
+
+ENDS = ["-- all", "; -- all", ";", "/* all; of them */;", " ; /* a */ -- b\n", "-- it's; (all\n;\n-- of them"]
+
+
+@DATABASES
+def test_a_query_may_end_in_semicolons_and_comments(target, two_nights):
+    for end in ENDS:
+        figures = check(
+            target,
+            extra_columns=TODAY,
+            input_sql=f"SELECT user_id FROM subscribers {end}",
+            catalog_sql=f"SELECT item_id, ';' AS x /* the title; */, title FROM items {end}",
+        )
+        assert (figures["input_entities"], figures["catalog_items"]) == (4, 4), end
+
+
+#: How each database's driver names values, and has them in order.
+NAMED = {"postgres": "%({})s", "mysql": "%({})s", "sqlite": ":{}", "duckdb": "${}", "generic": ":{}"}
+ORDERED = {"postgres": "%s", "mysql": "%s", "sqlite": "?", "duckdb": "?", "generic": "?"}
+
+
+@DATABASES
+@pytest.mark.parametrize("named", [True, False])
+def test_the_queries_take_parameters(target, two_nights, tmp_path, request, named):
+    kind = request.node.callspec.params["target"]
+    mark = NAMED[kind].format("one") if named else ORDERED[kind]
+    other = NAMED[kind].format("other") if named else ORDERED[kind]
+    percent = "%%" if "%" in mark else "%"
+    report = tmp_path / "page.html"
+    figures = check(
+        target,
+        extra_columns=TODAY,
+        input_sql=f"SELECT user_id FROM subscribers WHERE user_id <> {mark} AND user_id NOT LIKE {other}; -- but one",
+        catalog_sql=f"SELECT item_id, title FROM items WHERE item_id <> {mark} AND title LIKE 'A{percent}' "
+        f"AND title <> {other}",
+        parameters={"one": "x", "other": "v", "unused": 1} if named else ["x", "v"],
+        report_uri=str(report),
+        warn_checks={"entity_coverage": {"geq_to": 0.9}, "catalog_coverage": {"leq_to": 0.9}},
+    )
+    assert (figures["covered_entities"], figures["input_entities"]) == (2, 2)
+    assert (figures["covered_catalog"], figures["catalog_items"]) == (1, 1)
+    assert "Apple" in report.read_text(encoding="utf-8")
+
+
+@DATABASES
+@pytest.mark.parametrize("nothing", [{}, [], None])
+def test_empty_parameters_are_none(target, two_nights, nothing):
+    sql = "SELECT user_id FROM subscribers WHERE user_id NOT LIKE 'x%'"
+    assert check(target, extra_columns=TODAY, input_sql=sql, parameters=nothing)["input_entities"] == 3
+
+
+@POSTGRES
+def test_a_parameter_that_is_not_given_is_named(target, two_nights):
+    with pytest.raises(InvalidRequestError, match=r"parameters: expected a value for %\(id\)s of input_sql, .* other"):
+        check(target, input_sql="SELECT %(id)s AS user_id", parameters={"other": 1})
+
+
+WRITING = [
+    "SELECT '1' AS user_id, '1' AS item_id) asked; COMMIT; DROP TABLE subscribers; --",
+    "SELECT '1' AS user_id, '1' AS item_id) asked; DROP TABLE subscribers; SELECT * FROM (SELECT 1",
+    "SELECT user_id, user_id AS item_id FROM subscribers; DELETE FROM subscribers",
+    "DELETE FROM subscribers",
+    "COMMIT",
+]
+
+
+@DATABASES
+@pytest.mark.parametrize("name", ["input_sql", "catalog_sql"])
+def test_the_queries_only_read_whatever_they_say(target, two_nights, name):
+    before = target.read("subscribers")
+    assert len(before) == 6
+    for text in WRITING:
+        with pytest.raises(Exception, match=rf"{name}: expected one|Parser Error"):
+            check(target, extra_columns=TODAY, **{name: text})
+        assert target.read("subscribers") == before, text
+
+
+@DATABASES
+@pytest.mark.parametrize("checks", [{"reject_rate": {"leq_to": 0.1}}, {"reject_rate": {"leq_to": 0.35}}])
+def test_the_counts_of_mapped_loads_are_added_up(target, two_nights, checks):
+    loads = [{"lines": 5, "rejects": 2, "job_arn": None}, None, {"lines": 5, "rejects": 1, "job_arn": None}]
+    figures = check(target, extra_columns=TODAY, loaded=loads)
+    assert (figures["lines"], figures["rejects"], figures["reject_rate"]) == (10, 3, 0.3)
+    assert check(target, extra_columns=TODAY, loaded=json.dumps(loads))["reject_rate"] == 0.3
+    assert check(target, extra_columns=TODAY, loaded=tuple(loads))["reject_rate"] == 0.3
+    if checks["reject_rate"]["leq_to"] < 0.3:
+        assert failure(target, loaded=loads, checks=checks).failed == ["reject_rate is 30.0 %, expected ≤ 10.0 %"]
+    else:
+        check(target, loaded=loads, checks=checks)
+
+
+@POSTGRES
+@pytest.mark.parametrize("loaded", ["s3://b/out/", 7, [7], {"lines": 1}, [{"lines": "many", "rejects": 0}], [[]]])
+def test_what_no_loader_returned_is_refused(target, two_nights, loaded):
+    with pytest.raises(
+        InvalidRequestError, match=r"loaded: expected (what the loader has returned|a mapping or a list)"
+    ):
+        check(target, loaded=loaded)
+
+
+TOMORROW = {"run_date": "2026-11-23"}
+
+
+@POSTGRES
+@pytest.mark.parametrize(
+    ("arguments", "checks", "failed"),
+    [
+        ({"extra_columns": TOMORROW}, {"rows": {"leq_to": 100}}, "rows is 0, expected ≤ 100"),
+        ({"extra_columns": TOMORROW}, {"max_results": {"less_than": 9}}, "max_results is 0, expected < 9"),
+        ({"extra_columns": TOMORROW}, {"top_item_share": {"leq_to": 0.9}}, "top_item_share is not known"),
+        ({"extra_columns": TOMORROW}, {"overlap": {"geq_to": 0.1}}, "overlap is not known"),
+        ({"extra_columns": {"run_date": "1999-01-01"}}, {"overlap": {"geq_to": 0.1}}, "overlap is not known"),
+        (
+            {"extra_columns": TOMORROW, "loaded": {"lines": 5, "rejects": 0}},
+            {"reject_rate": {"leq_to": 0.1}},
+            "reject_rate is 0.0 %, expected ≤ 10.0 %",
+        ),
+    ],
+)
+def test_an_empty_slice_fails_what_is_checked(target, two_nights, arguments, checks, failed):
+    [sentence] = failure(target, checks=checks, **arguments).failed
+    assert sentence.startswith(failed)
+    assert sentence.endswith(f"(recs has no rows where run_date = {arguments['extra_columns']['run_date']})")
+    # Who says that nothing is right has it so.
+    check(target, extra_columns=TOMORROW, checks={"rows": {"equal_to": 0}, "entities": {"geq_to": 0, "leq_to": 5}})
+
+
+@DATABASES
+@pytest.mark.parametrize(
+    ("arguments", "figure", "reason"),
+    [
+        ({"input_sql": "SELECT user_id FROM subscribers WHERE 1 = 0"}, "entity_coverage", "input_sql gives no ids"),
+        ({"input_sql": "SELECT NULL AS user_id"}, "entity_coverage", "input_sql gives no ids"),
+        ({"catalog_sql": "SELECT item_id FROM items WHERE 1 = 0"}, "catalog_coverage", "catalog_sql gives no ids"),
+        ({"loaded": {"lines": 0, "rejects": 0}}, "reject_rate", "what was loaded has no lines"),
+        ({"loaded": []}, "reject_rate", "what was loaded has no lines"),
+    ],
+)
+def test_nothing_to_compare_with_fails_what_is_checked(target, two_nights, log, arguments, figure, reason):
+    expected = {figure: {"leq_to": 1}}
+    sentence = f"{figure} is not known, expected ≤ 100.0 % ({reason})"
+    assert failure(target, extra_columns=TODAY, checks=expected, **arguments).failed == [sentence]
+    log()
+    check(target, extra_columns=TODAY, warn_checks=expected, **arguments)
+    assert f"Warned: {sentence}" in log()
+
+
+@POSTGRES
+def test_a_slice_before_of_other_entities_is_no_excuse(target, output):
+    for night, user in ((YESTERDAY, "u"), (TODAY, "v")):
+        load(target, output.write(line(user, "a")), write_mode="replace_slice", extra_columns=night)
+    expected = {"overlap": {"geq_to": 0.1}}
+    [sentence] = failure(target, extra_columns=TODAY, checks=expected).failed
+    assert "the slice before has none of the same entities" in sentence
+    check(target, extra_columns=YESTERDAY, checks=expected)
+
+
+@DATABASES
+def test_the_first_ten_ids_without_results_are_named(target, output):
+    load(target, output.write(line("u", "a")))
+    target.execute("CREATE TABLE people (user_id varchar(9))")
+    for number in range(12):
+        target.execute(f"INSERT INTO people VALUES ('v{number:02}'), ('u')")
+    error = failure(target, input_sql="SELECT user_id FROM people", checks={"entity_coverage": {"geq_to": 0.5}})
+    ids = [f"v{number:02}" for number in range(10)]
+    assert error.details == [f"Without results, the first 10: {', '.join(map(repr, ids))}."]
+    assert error.details[0] in str(error)
+
+
+BAD = '{"input": {"userId": "x"}, "output": null, "error": "No such user"}'
+
+
+@DATABASES
+def test_the_commonest_reasons_of_the_rejects_are_named(target, output):
+    lines = [line("u", "a"), BAD, "no json", BAD]
+    load(target, output.write("[]", name="other.json.out"), table="others", rejects_table="rejected", max_reject_rate=1)
+    loaded = load(target, output.write(*lines), rejects_table="rejected", max_reject_rate=1)
+    expected = {"reject_rate": {"leq_to": 0.1}}
+    error = failure(target, loaded=loaded, rejects_table="rejected", checks=expected)
+    [sentence] = error.details
+    assert re.search(r"^The commonest reasons of the rejects: .*No such user.* \(2\); .* \(1\)\.$", sentence)
+    assert sentence in str(error)
+    # Other loads' rejects are not this one's.
+    assert len(sentence.split("; ")) == 2
+    [other] = failure(target, loaded=loaded, checks=expected).details
+    assert "Give the loader's rejects_table" in other
+
+
+@DATABASES
+def test_rejects_say_when_they_were_loaded(target, output):
+    from datetime import UTC, datetime, timedelta
+
+    for _ in range(2):
+        load(target, output.write(BAD, "no json"), rejects_table="rejected", max_reject_rate=1)
+    stamps = [stamp for (stamp,) in target.execute("SELECT loaded_at FROM rejected")]
+    assert len(stamps) == 2
+    assert len(set(stamps)) == 1
+    at = datetime.fromisoformat(str(stamps[0]))
+    assert abs(datetime.now(UTC).replace(tzinfo=None) - at) < timedelta(minutes=5)
+
+
+@DATABASES
+def test_a_rejects_table_of_an_earlier_version_goes_on_working(target, output):
+    text = "varchar(900)"
+    target.execute(
+        f"CREATE TABLE rejected (source {text}, object {text}, line bigint, byte_offset bigint, reason {text}, "
+        f"{'`text`' if 'mysql' in type(target).__name__.lower() else 'text'} {text})"
+    )
+    loaded = load(target, output.write(line("u", "a"), BAD), rejects_table="rejected", max_reject_rate=1)
+    assert [row[2] for row in target.execute("SELECT * FROM rejected")] == [2]
+    error = failure(target, loaded=loaded, rejects_table="rejected", checks={"reject_rate": {"leq_to": 0}})
+    assert "No such user" in error.details[0]
+
+
+@POSTGRES
+@pytest.mark.parametrize("report", ["/dev/null/page.html", "s3://no-such-bucket/page.html", "gs://bucket/page.html"])
+def test_a_report_that_cannot_be_written_hides_nothing(target, two_nights, local, log, report):
+    arguments = {"extra_columns": TODAY, "input_sql": "SELECT user_id FROM subscribers"}
+    operator = {"report_uri": "{{ var.value.report }}", **arguments}
+    pushed = Pushed()
+    error = failure(
+        target, ti=pushed, checks={"entity_coverage": {"geq_to": 0.9}}, rendered={"report_uri": report}, **operator
+    )
+    assert error.failed == ["entity_coverage is 75.0 %, expected ≥ 90.0 %"]
+    assert error.report_uri is None
+    assert pushed["return_value"] == error.figures
+    assert f"The report could not be written to {report}." in log()
+    figures = check(target, rendered={"report_uri": report}, checks={"rows": {"geq_to": 1}}, **operator)
+    assert (figures["rows"], figures["report_uri"]) == (8, None)
+
+
+@POSTGRES
+def test_a_page_that_cannot_be_made_hides_nothing(target, two_nights, tmp_path, log):
+    report = tmp_path / "page.html"
+    error = failure(
+        target,
+        extra_columns=TODAY,
+        catalog_sql="SELECT item_id, CAST(1 / (length(title) - length(title)) AS text) AS title FROM items",
+        checks={"rows": {"geq_to": 100}},
+        report_uri=str(report),
+    )
+    assert error.failed == ["rows is 8, expected ≥ 100"]
+    assert not report.exists()
+    assert "The report could not be made." in log()
+
+
+class TestWhatIsSaidWhenTheFileIsParsed:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"checks": {"coverage": {"geq_to": 1}}}, "checks: expected figures among rows, .* got 'coverage'"),
+            ({"warn_checks": {"rows": {"at_least": 1}}}, "warn_checks: expected conditions for rows .*at_least"),
+            ({"checks": {"rows": 5}}, "checks: expected conditions for rows"),
+            ({"checks": {"rows": {"geq_to": "many"}}}, "expected numbers to compare rows with, got .*many"),
+            ({"checks": {"rows": {"geq_to": None}}}, "expected numbers to compare rows with"),
+            ({"checks": {"rows": {"geq_to": True}}}, "expected numbers to compare rows with"),
+            ({"checks": {"rows": {"geq_to": float("nan")}}}, "expected numbers to compare rows with, got .*nan"),
+            ({"warn_checks": {"rows": {"leq_to": float("inf")}}}, "expected numbers to compare rows with"),
+            ({"checks": {"overlap": {"leq_to": 95}}}, "overlap is a share: expected a number from 0 to 1"),
+            ({"checks": [("rows", 1)]}, "checks: expected a mapping"),
+            ({"checks": "rows > 1"}, "checks: expected a mapping"),
+            ({"checks": {"entity_coverage": {"geq_to": 1}}}, "entity_coverage is known only with input_sql"),
+            ({"report_uri": "gs://bucket/page.html"}, "report_uri: expected a path, file:///.*'gs://bucket"),
+            ({"report_uri": "https://host/page.html"}, "report_uri: expected a path"),
+            ({"report_uri": "s3://bucket"}, "has no key"),
+            ({"report_uri": "s3:///key"}, "report_uri: expected an S3 URI"),
+            ({"report_uri": "file://host/page.html"}, "report_uri: expected a path"),
+        ],
+        ids=str,
+    )
+    def test_literal_mistakes(self, arguments, message):
+        with pytest.raises(InvalidRequestError, match=message):
+            PersonalizeOutputCheckOperator(task_id="check", table="recs", sql_conn_id="db", **arguments)
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            {"checks": "{{ params.checks }}"},
+            {"checks": {"{{ params.figure }}": {"geq_to": 1}, "rows": {"geq_to": "{{ params.top_n }}"}}},
+            {"checks": {"rows": {"{{ params.how }}": 1}}},
+            {"checks": {"rows": "{{ params.conditions }}"}},
+            {"checks": '{"rows": {"geq_to": 1}}'},
+            {"checks": {"entity_coverage": {"geq_to": "0.9"}}, "input_sql": "{{ params.sql }}"},
+            {"report_uri": "{{ params.folder }}/page.html"},
+            {"report_uri": "{% if params.s3 %}s3://b/k{% else %}/home/me/page.html{% endif %}"},
+            {"report_uri": "page.html"},
+            {"report_uri": "file:///home/me/page.html"},
+            {"report_uri": Path("page.html")},
+        ],
+        ids=str,
+    )
+    def test_templates_and_what_is_right_are_left_alone(self, arguments):
+        operator = PersonalizeOutputCheckOperator(task_id="check", table="recs", sql_conn_id="db", **arguments)
+        assert {name: getattr(operator, name) for name in arguments} == arguments
+
+    def test_what_a_template_gave_is_looked_at_when_it_runs(self, tmp_path, airflow_connection):
+        target = type("Target", (), {"conn_id": airflow_connection("db", "sqlite:////home/x.db")})
+        with pytest.raises(InvalidRequestError, match="checks: expected figures among"):
+            check(target, checks="{{ x }}", rendered={"checks": '{"coverage": {"geq_to": 1}}'})

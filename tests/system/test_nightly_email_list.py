@@ -26,13 +26,13 @@ def test_a_run_by_hand_fills_the_tables_and_waits_in_the_triggerer(stack: Stack)
     tasks = [(task.task_id, task.state, task.try_number) for task in run.tasks()]
     assert sorted(tasks) == [
         (task_id, "success", 1)
-        for task_id in ("check", "email_list", "load", "prepare", "preview", "recommend", "wait")
-    ], run.log("wait")
+        for task_id in ("announce", "check", "email_list", "load", "prepare", "preview", "recommend")
+    ], run.log("recommend")
     assert run.state == "success"
     assert jobs(stack) == ["ACTIVE"]
 
     # The wait left its worker while the job ran, and came back for the end only.
-    seen = [change for change in changes if change.task.task_id == "wait"]
+    seen = [change for change in changes if change.task.task_id == "recommend"]
     states = [change.task.state for change in seen]
     assert states.index("deferred") < states.index("success")
     deferred_for = seen[states.index("deferred") + 1].elapsed - seen[states.index("deferred")].elapsed

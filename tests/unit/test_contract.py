@@ -275,7 +275,7 @@ def test_a_dag_file_pays_for_airflow_and_nothing_more():
     assert ours - airflows <= {airflow_provider_personalize.__name__}
 
 
-PURE = ["naming", "resources", "exceptions", "job_request", "waiting", "batch"]
+PURE = ["arguments", "naming", "resources", "error_base", "exceptions", "job_request", "waiting", "batch"]
 
 
 def test_pure_modules_need_neither_airflow_nor_boto3():

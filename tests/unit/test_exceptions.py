@@ -18,13 +18,16 @@ EXAMPLES = {
         "code": "AccessDeniedException",
         "reason": "not authorized",
         "remedy": "allow it",
+        "arn": None,
     },
+    "UnexpectedAnswerError": {"operation": "DescribeBatchInferenceJob", "reason": "no status came", "arn": ARN},
     "JobFailedError": {
         "kind": "batch inference job",
         "job_name": "nightly",
         "job_arn": ARN,
         "status": "CREATE FAILED",
         "failure_reason": "Insufficient privileges for accessing data in Amazon S3.",
+        "created_by": "recommend",
     },
     "JobTimeoutError": {
         "kind": "batch inference job",

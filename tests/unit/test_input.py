@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_personalize.batch.expressions import read_filter
 from airflow_provider_personalize.batch.input import MAX_LINE_BYTES, InputCheck
 from airflow_provider_personalize.batch.recipes import RECIPES
 from airflow_provider_personalize.exceptions import InvalidRequestError
@@ -168,6 +169,41 @@ def test_which_objects_a_job_would_read():
     assert "1,000 files, got 1,001" in objects("s3://b/in/", *((f"in/{i}", 1) for i in range(1001)))[0]
 
 
+@pytest.mark.parametrize("prefix", ["in/users_", "in/users-", "in/use", "in/", "", "in/users_000"])
+def test_a_prefix_of_names_is_no_neighbour(prefix):
+    keys = ("in/users_0000_part_00", "in/users_0001_part_00")
+    assert objects(f"s3://b/{prefix}", *((key, 10) for key in keys)) == []
+
+
+def test_a_prefix_of_folders_may_be_meant_if_it_ends_in_a_separator():
+    assert objects("s3://b/day=", ("day=1/a.json", 10), ("day=2/b.json", 10)) == []
+    assert "a neighbour's" in objects("s3://b/in", ("in_test/users.json", 10))[0]
+    assert "a neighbour's" in objects("s3://b/users.json", ("users.json", 10), ("users.json.bak", 10))[0]
+
+
+def test_two_objects_of_one_name_have_one_output():
+    (problem,) = objects("s3://b/in/", ("in/DE/part-0.json", 10), ("in/US/part-0.json", 10), ("in/US/part-1.json", 10))
+    assert problem.startswith("s3://b/in/US/part-0.json: ")
+    assert "the name of in/DE/part-0.json, too" in problem
+    assert "part-0.json.out, and one of them lost" in problem
+    assert (
+        objects("s3://b/in/", ("in/DE/a.json", 10), ("in/US/b.json", 9), *((f"in/{c}/_SUCCESS", 0) for c in "ab")) == []
+    )
+
+
+@pytest.mark.parametrize(
+    ("input_uri", "output_uri"), [("s3://b/users.json", "s3://b/"), ("s3://b/", "s3://b"), ("s3://b/u", "s3://b/out/")]
+)
+def test_output_beside_the_input_is_no_input(input_uri, output_uri):
+    check = InputCheck()
+    written = [("users.json", 10), ("users.json.out", 10), ("_CHECK", 1)]
+    if output_uri.endswith("out/"):
+        written = [("users.json", 10), ("uout/_CHECK", 1)]
+    assert check.check_objects(input_uri, written, output_uri) == ["users.json"]
+    assert check.problems == []
+    assert "that jobs have written" in str(check.warnings[0])
+
+
 @pytest.mark.parametrize(
     ("kind", "recipe", "request_", "expected"),
     [
@@ -214,6 +250,101 @@ def test_what_the_request_asks_of_the_recipe(kind, recipe, request_, expected):
     assert len(check.problems) == len(expected)
     for problem, part in zip(check.problems, expected, strict=True):
         assert part in str(problem)
+
+
+@pytest.mark.parametrize("levels", [100_000, 3_000])
+@pytest.mark.parametrize("beginning", [b"[", b'{"userId": "a", "x": [', b'{"userId": ['])
+def test_a_line_that_is_nested_too_deeply_is_a_problem_of_that_line(levels, beginning):
+    line = beginning + b"[" * levels + b"]" * levels
+    line += {b"[": b"]", b"{": b"]}"}[beginning[:1]]
+    found = problems(b'{"userId": "a"}\n' + line + b'\n{"userId": "b"}\n', size=10_000)
+    assert [problem.split(": ")[0] for problem in found] == [f"{URI}, line 2"]
+
+
+@pytest.mark.parametrize("user", ["a\0b", "\0", "a\ud800", "\udfff"])
+def test_ids_that_no_table_can_hold(user):
+    for recipe, line in (
+        (USER, {"userId": user}),
+        (RECIPES["aws-personalized-ranking"], {"userId": "a", "itemList": ["b", user]}),
+        (RECIPES["aws-item-attribute-affinity"], {"itemAttributes": f'ITEMS.a = "{user}"'}),
+    ):
+        (problem,) = problems(b"\n" + json.dumps(line).encode(), recipe)
+        assert problem.startswith(f"{URI}, line 2: ")
+        assert ("a NUL character" if "\0" in user else "half a surrogate pair") in problem
+    assert problems(json.dumps({"userId": "\U0001f600"}).encode()) == []
+
+
+def warnings(data: bytes, recipe=USER, **kwargs) -> list[str]:
+    check = InputCheck(recipe, **kwargs)
+    check.check_lines(URI, [data])
+    assert check.problems == []
+    return [str(warning) for warning in check.warnings]
+
+
+def filtered(user: str, genres: str, **more: str) -> bytes:
+    return json.dumps({"userId": user, "filterValues": {"G": f'"{genres}"', **more}}).encode() + b"\n"
+
+
+def test_an_entity_in_several_lines_with_other_filter_values_is_told_of_once():
+    lines = filtered("a", "x") + filtered("b", "x") + filtered("a", "y") + filtered("b", "y")
+    (warning,) = warnings(lines, placeholders={"G"})
+    assert warning.startswith(f"{URI}, line 3: 'a' stands in {URI}, line 1, too")
+    assert "filter_values_column" in warning
+    assert warnings(filtered("a", "x") * 2 + filtered("b", "y"), placeholders={"G"}) == []
+    assert warnings(b'{"userId": "a"}\n' * 2) == []
+    lists = b'{"userId": "a", "itemList": ["1"]}\n{"userId": "a", "itemList": ["2"]}\n'
+    assert "another itemList" in warnings(lists, RECIPES["aws-personalized-ranking"])[0]
+
+
+def test_a_placeholder_of_an_exclude_clause_may_be_missing():
+    lines = filtered("a", "x") + filtered("b", "x", H='"y"') + filtered("c", "x") * 3
+    (warning,) = warnings(lines, placeholders={"G"}, optional_placeholders={"H"})
+    assert "no values for $H of the filter's EXCLUDE" in warning
+    assert warnings(filtered("a", "x", H='"y"'), placeholders={"G"}, optional_placeholders={"H"}) == []
+    (warning,) = warnings(b'{"userId": "a"}\n' * 3, optional_placeholders={"H"})
+    assert "$H" in warning
+
+
+def test_lines_of_a_new_recipe():
+    for line in (b'{"userId": "a"}', b'{"itemId": "a"}', b'{"basket": ["a"]}', b'{"userId": "a", "itemId": "b"}'):
+        assert problems(line, None, new_recipe=True) == []
+    assert "expected an id as text" in problems(b'{"userId": 7}', None, new_recipe=True)[0]
+    assert "expected JSON" in problems(b'{"userId"', None, new_recipe=True)[0]
+
+
+ON_INTERACTIONS = read_filter('INCLUDE UserID WHERE Interactions.EVENT_TYPE IN ("Purchase")')
+
+
+def test_item_attribute_affinity_takes_no_filter_on_interactions():
+    check = InputCheck(RECIPES["aws-item-attribute-affinity"])
+    check.check_filter(BATCH_SEGMENT_JOB, ON_INTERACTIONS)
+    assert "filter_arn: expected a filter that looks at Users only" in str(check.problems[0])
+    for recipe in ("aws-item-affinity", None):
+        check = InputCheck(RECIPES[recipe] if recipe else None)
+        check.check_filter(BATCH_SEGMENT_JOB, ON_INTERACTIONS)
+        assert (check.problems, check.warnings) == ([], [])
+
+
+def test_a_filter_on_the_other_entity_is_a_warning():
+    check = InputCheck(USER)
+    check.check_filter(BATCH_INFERENCE_JOB, ON_INTERACTIONS)
+    assert check.problems == []
+    assert "takes filters on ItemID" in str(check.warnings[0])
+
+
+@pytest.mark.parametrize(("results", "told"), [(500, 0), (501, 1), (100_000, 1)])
+def test_many_results_are_a_warning(results, told):
+    check = InputCheck(USER)
+    check.check_request(BATCH_INFERENCE_JOB, {"numResults": results})
+    assert (check.problems, len(check.warnings)) == ([], told)
+
+
+def test_semantic_similarity_takes_items_and_makes_no_themes():
+    recipe = RECIPES["aws-semantic-similarity"]
+    assert problems(b'{"itemId": "a"}', recipe) == []
+    check = InputCheck(recipe, themes=True)
+    check.check_request(BATCH_INFERENCE_JOB, {})
+    assert "got aws-semantic-similarity" in str(check.problems[0])
 
 
 def test_themes_need_similar_items():

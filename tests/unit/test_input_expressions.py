@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_personalize.batch.expressions import filter_placeholders, item_attributes_problem
+from airflow_provider_personalize.batch.expressions import filter_placeholders, item_attributes_problem, read_filter
+from tests.expression_examples import REFUSED, TAKEN
+
+
+@pytest.mark.parametrize("expression", [expression for expression, _ in TAKEN])
+def test_what_the_stand_in_takes_is_taken(expression):
+    assert item_attributes_problem(expression) is None
+
+
+@pytest.mark.parametrize("expression", REFUSED)
+def test_what_the_stand_in_refuses_is_refused(expression):
+    assert item_attributes_problem(expression)
 
 
 @pytest.mark.parametrize(
@@ -59,13 +70,30 @@ def test_what_it_does_not_take_is_pointed_at(expression, character, found):
 
 
 @pytest.mark.parametrize(
-    ("expression", "names"),
+    ("expression", "required", "optional"),
     [
-        ("INCLUDE ItemID WHERE Items.GENRES IN ($GENRES)", {"GENRES"}),
-        ("EXCLUDE ItemID WHERE Items.YEAR < $max_1 | INCLUDE ItemID WHERE Items.G IN ($A,$B)", {"max_1", "A", "B"}),
-        ('EXCLUDE ItemID WHERE Items.PRICE IN ("$5", "a \\" $x")', set()),
-        ('EXCLUDE ItemID WHERE Interactions.event_type IN ("*")', set()),
+        ("INCLUDE ItemID WHERE Items.GENRES IN ($GENRES)", {"GENRES"}, set()),
+        ("EXCLUDE ItemID WHERE Items.YEAR < $max_1 | INCLUDE ItemID WHERE Items.G IN ($A,$B)", {"A", "B"}, {"max_1"}),
+        ("INCLUDE ItemID WHERE Items.G IN ($A)|exclude ItemID WHERE Items.G IN ($A, $B)", {"A"}, {"B"}),
+        ('include ItemID WHERE Items.G = "a|EXCLUDE" AND Items.H IN ($A)', {"A"}, set()),
+        ('EXCLUDE ItemID WHERE Items.PRICE IN ("$5", "a \\" $x")', set(), set()),
+        ('EXCLUDE ItemID WHERE Interactions.event_type IN ("*")', set(), set()),
     ],
 )
-def test_placeholders_stand_outside_of_quoted_text(expression, names):
-    assert filter_placeholders(expression) == names
+def test_placeholders_stand_outside_of_quoted_text(expression, required, optional):
+    found = read_filter(expression)
+    assert (found.required, found.optional) == (required, optional)
+    assert filter_placeholders(expression) == required | optional
+
+
+@pytest.mark.parametrize(
+    ("expression", "entities", "of_interactions"),
+    [
+        ('EXCLUDE ItemID WHERE INTERACTIONS.event_type IN ("*")', {"itemid"}, True),
+        ('INCLUDE UserID WHERE Users.A = "Interactions.B"', {"userid"}, False),
+        ("INCLUDE UserID WHERE Users.interactions IN ($I)", {"userid"}, False),
+    ],
+)
+def test_what_a_filter_is_about(expression, entities, of_interactions):
+    found = read_filter(expression)
+    assert (found.entities, found.of_interactions) == (entities, of_interactions)

@@ -234,7 +234,9 @@ def test_how_many_lines_a_file_may_have(columns, recipe, most):
     assert InputRows(columns, recipe=batch_recipe(recipe) if recipe else None).max_lines == most
 
 
-@pytest.mark.parametrize("recipe", ["aws-trending-now", "arn:aws:personalize:::recipe/aws-next-best-action", "aws-new"])
+@pytest.mark.parametrize(
+    "recipe", ["aws-trending-now", "arn:aws:personalize:::recipe/aws-next-best-action", "aws-simlar-items", "sims", "x"]
+)
 def test_a_recipe_without_batch_jobs_is_refused_with_those_that_have_them(recipe):
     with pytest.raises(InvalidRequestError, match=r"aws-similar-items.*got"):
         batch_recipe(recipe)

@@ -62,7 +62,6 @@ def test_the_whole_request():
         ({"role_arn": ""}, "role_arn"),
         ({"input_uri": "b/in"}, "input_uri"),
         ({"output_uri": "s3:/b"}, "output_uri"),
-        ({"output_uri": "s3://b/in/out/"}, "under the other"),
         ({"batch_inference_job_config": {"rankingInfluence": {"POPULARITY": "much"}}}, "rankingInfluence"),
     ],
 )

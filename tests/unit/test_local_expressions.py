@@ -3,7 +3,22 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
+from airflow_provider_personalize.local.conditions import CurrentItem
 from airflow_provider_personalize.local.expressions import Condition, Placeholder, parse_filter, parse_item_attributes
+from tests.expression_examples import REFUSED, TAKEN
+
+
+@pytest.mark.parametrize(("expression", "conditions"), TAKEN)
+def test_what_the_check_takes_is_taken(expression: str, conditions: list[tuple[str, str]]) -> None:
+    parsed = parse_item_attributes(expression)
+    assert [(condition.column, *condition.values) for condition in parsed] == conditions
+    assert {(condition.dataset, condition.sign) for condition in parsed} == {("ITEMS", "=")}
+
+
+@pytest.mark.parametrize("expression", REFUSED)
+def test_what_the_check_refuses_is_refused(expression: str) -> None:
+    with pytest.raises(InvalidRequestError, match=r"^itemAttributes: expected"):
+        parse_item_attributes(expression)
 
 
 def test_item_attributes() -> None:
@@ -54,6 +69,15 @@ def test_quotes_and_signs_inside_a_value_are_its_own() -> None:
         (">", ("1990",), {"1990.5"}, True),
         (">=", ("1990",), {"1989"}, False),
         (">", ("1990",), {"unknown"}, False),
+        ("=", ("1e3",), {"1000"}, True),
+        ("=", (".5",), {"0.50"}, True),
+        ("=", ("9007199254740993",), {"9007199254740992"}, False),
+        ("=", ("1000",), {"1_000"}, False),
+        (">", ("1",), {"NaN"}, False),
+        ("IN", ("*",), {"Drama"}, True),
+        ("IN", ("*",), set(), False),
+        ("NOT IN", ("*",), {"Drama"}, False),
+        ("NOT IN", ("*",), set(), True),
     ],
 )
 def test_conditions(sign: str, values: tuple[str, ...], cell: set[str], holds: bool) -> None:
@@ -77,6 +101,25 @@ def test_filter() -> None:
     assert second.any_of == ((Condition("INTERACTIONS", "EVENT_TYPE", "IN", ("*",)),),)
     assert expression.entity == "ITEMID"
     assert expression.placeholders == {"GENRES"}
+
+
+def test_what_is_asked_of_the_current_item_and_the_current_user() -> None:
+    (clause,) = parse_filter(
+        "INCLUDE ItemID WHERE Items.PRICE < currentitem.PRICE AND Items.GENRE NOT IN CurrentItem.genre"
+        " AND items.stock >= ($STOCK) if CurrentUser.AGE > 18 and currentuser.plan = $PLAN"
+    ).clauses
+    assert clause.any_of == (
+        (
+            Condition("ITEMS", "PRICE", "<", (CurrentItem("PRICE"),)),
+            Condition("ITEMS", "GENRE", "NOT IN", (CurrentItem("GENRE"),)),
+            Condition("ITEMS", "STOCK", ">=", (Placeholder("STOCK"),)),
+        ),
+    )
+    assert isinstance(clause.any_of[0][0].values[0], CurrentItem)
+    assert clause.if_user == (
+        Condition("CURRENTUSER", "AGE", ">", ("18",)),
+        Condition("CURRENTUSER", "PLAN", "=", (Placeholder("PLAN"),)),
+    )
 
 
 def test_filled_placeholders() -> None:
@@ -113,9 +156,15 @@ def test_placeholders_without_proper_values(values: dict[str, str], message: str
         "INCLUDE ItemID",
         "INCLUDE ItemID WHERE Items.GENRES",
         "INCLUDE ItemID WHERE Items.GENRES IN ()",
-        "INCLUDE ItemID WHERE Items.GENRES IN ($A) IF CurrentUser.AGE > 3",
+        "INCLUDE ItemID WHERE Items.GENRES IN ($A) IF CurrentUser.AGE > 3 OR CurrentUser.AGE < 1",
         "INCLUDE ItemID WHERE Items.GENRES IN ($A) | INCLUDE UserID WHERE Users.AGE > 3",
         "INCLUDE Title WHERE Items.GENRES IN ($A)",
+        "INCLUDE ItemID WHERE CurrentUser.AGE > 3",
+        "INCLUDE ItemID WHERE Items.GENRES IN ($A) IF Users.AGE > 3",
+        "INCLUDE ItemID WHERE Items.GENRES IN $A",
+        'INCLUDE ItemID WHERE Items.GENRES = ("a", "b")',
+        'INCLUDE ItemID WHERE Items.GENRES IN ("a") |',
+        "INCLUDE ItemID WHERE Interactions.EVENT_TYPE IN CurrentItem.EVENT_TYPE",
     ],
 )
 def test_filters_that_are_none(text: str) -> None:

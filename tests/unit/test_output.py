@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_personalize.batch import blocks, giant, output
 from airflow_provider_personalize.batch.fast import FastDecoder
 from airflow_provider_personalize.batch.output import OutputReader, Reject
-from airflow_provider_personalize.batch.rows import RELATED_ITEMS, USER_RECOMMENDATIONS, USER_SEGMENTS, Batch
+from airflow_provider_personalize.batch.rows import RELATED_ITEMS, USER_RECOMMENDATIONS, USER_SEGMENTS, Batch, Column
 from airflow_provider_personalize.exceptions import InvalidLineError
 
 USER = {"input": {"userId": "u"}, "output": {"recommendedItems": ["a", "b"], "scores": [0.5, 0.25]}, "error": None}
@@ -527,3 +527,56 @@ def test_a_giant_line_gives_no_row_before_its_end_is_known_to_be_good(tail, reas
     assert rejects[0].reason.startswith(reason)
     assert rejects[0].text == (start + tail)[:1000]
     assert reader.lines == 3
+
+
+FILTERED = Column("for", "text", "filter_values")
+
+
+def filter_column(data: bytes, kind=None, fast=True):
+    reader = OutputReader(kind, fast=fast)
+    columns = (USER_SEGMENTS.columns[0], FILTERED)
+    found = [row for batch in reader.read("s3://b/x.out", [data]) for row in batch.rows(columns)]
+    assert reader.rejects == 0
+    return found
+
+
+@pytest.mark.parametrize("giants", [False, True])
+@pytest.mark.parametrize(
+    ("filters", "text"),
+    [
+        ({"B": '"x"', "A": '"\u65e5","\\\\"'}, '{"A": "\\"\\u65e5\\",\\"\\\\\\\\\\"", "B": "\\"x\\""}'),
+        ({}, "{}"),
+        (None, None),
+        ({"B": [1], "A": None}, '{"A": null, "B": [1]}'),
+    ],
+)
+@pytest.mark.parametrize("key", ["userId", "itemId", "itemAttributes"])
+def test_filter_values_go_with_each_row_of_their_line(fast, filters, text, key, giants, request):
+    if giants:
+        request.getfixturevalue("small_steps")
+    results = "usersList" if key == "itemAttributes" else "recommendedItems"
+    lines = [
+        {"input": {key: "e", "filterValues": filters}, "output": {results: ["a", "b" * 60, "c"]}},
+        {"input": {key: "f"}, "output": {results: ["d"]}},
+    ]
+    data = "\n".join(map(json.dumps, lines)).encode()
+    kind = {"userId": USER_RECOMMENDATIONS, "itemId": RELATED_ITEMS, "itemAttributes": USER_SEGMENTS}[key]
+    assert filter_column(data, kind, fast) == [("e", text)] * 3 + [("f", None)]
+
+
+def test_filter_values_of_a_line_without_a_wrapper():
+    line = {"itemAttributes": "e", "filterValues": {"A": '"x"'}, "output": {"recommendedUsers": ["u"]}}
+    assert filter_column(json.dumps(line).encode()) == [("e", '{"A": "\\"x\\""}')]
+
+
+def test_batches_with_filter_values_split_and_mark():
+    line = {"input": {"userId": "u", "filterValues": {}}, "output": {"recommendedItems": ["a", "b", "c"]}}
+    empty = {"input": {"userId": "v", "filterValues": {"A": "x"}}, "output": {"recommendedItems": []}}
+    data = "\n".join(map(json.dumps, [line, empty, line])).encode()
+    (batch,) = OutputReader(USER_RECOMMENDATIONS, fast=False).read("s3://b/x.out", [data])
+    columns = (Column("item_id", "text", "item"), FILTERED)
+    rows = list(batch.rows(columns))
+    assert rows == [(item, "{}") for item in "abcabc"]
+    for size in range(1, 8):
+        assert [row for piece in batch.pieces(size) for row in piece.rows(columns)] == rows
+    assert list(batch.with_markers().rows(columns)) == [*rows, ("", None)]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_personalize.exceptions import InvalidRequestError, JobFailedError
+from airflow_provider_personalize.exceptions import JobFailedError, UnexpectedAnswerError
 from airflow_provider_personalize.resources import (
     BATCH_INFERENCE_JOB,
     BATCH_SEGMENT_JOB,
@@ -88,5 +88,5 @@ def test_a_description_is_read_whole():
 
 
 def test_a_response_of_another_kind_is_no_status():
-    with pytest.raises(InvalidRequestError, match="batch segment job"):
+    with pytest.raises(UnexpectedAnswerError, match="batch segment job"):
         read_status(BATCH_SEGMENT_JOB, {"batchInferenceJob": {"status": "ACTIVE"}})

@@ -1,0 +1,58 @@
+"""What loaders returned, added up. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_personalize.arguments import mapping_or_list, shown
+from airflow_provider_personalize.exceptions import InvalidRequestError
+
+
+@dataclass(frozen=True)
+class Loads:
+    """
+    What one loader returned, or several together.
+
+    :param lines: How many lines of output they have read.
+    :param rejects: How many of those they have set apart.
+    :param sources: The jobs that they have loaded; empty where one was not named by its ARN.
+    """
+
+    lines: int = 0
+    rejects: int = 0
+    sources: tuple[str, ...] = ()
+
+
+def read_loaded(parameter: str, value: Any) -> list[Mapping[str, Any]] | None:
+    """
+    Read what one loader has returned, or a list of that, as the output of a mapped loader is; None where there is none.
+
+    :param parameter: What it is called.
+    :param value: That, or its text. None in a list stands for a loader that was skipped.
+    :raises InvalidRequestError: if no loader returned that.
+    """
+    found = mapping_or_list(parameter, value)
+    if found is None:
+        return None
+    each = [one for one in ([found] if isinstance(found, Mapping) else found) if one is not None]
+    for one in each:
+        counts = [one.get("lines"), one.get("rejects")] if isinstance(one, Mapping) else [None]
+        if not all(isinstance(count, int) and count >= 0 for count in counts):
+            raise InvalidRequestError(
+                f"{parameter}: expected what the loader has returned, a dict with lines and rejects, or a list of "
+                f"those, got {shown(one)}. Give it load.output."
+            )
+    return each
+
+
+def add_up(loads: Iterable[Mapping[str, Any]]) -> Loads:
+    """Add up what loaders have returned."""
+    loads = list(loads)
+    sources = [one.get("job_arn") for one in loads]
+    return Loads(
+        lines=sum(one["lines"] for one in loads),
+        rejects=sum(one["rejects"] for one in loads),
+        sources=tuple(map(str, sources)) if all(sources) else (),
+    )
