@@ -82,7 +82,7 @@ class Sink(Target):
             # The connection may be what failed; the database then rolls back by itself.
             with suppress(Exception):
                 self.connection.rollback()
-            if isinstance(error, self.refusals):
+            if self.is_refusal(error):
                 raise self.mismatch(f"the database refused them: {str(error).strip()}") from error
             raise
         finally:

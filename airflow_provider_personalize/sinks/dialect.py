@@ -65,6 +65,10 @@ class Dialect:
         module = import_module(self.driver)
         return tuple(getattr(module, name) for name in ("DataError", "IntegrityError") if hasattr(module, name))
 
+    def is_refusal(self, error: BaseException) -> bool:
+        """Tell whether an error is one of :attr:`refusals`."""
+        return isinstance(error, self.refusals)
+
     @property
     def driver(self) -> str:
         """The name of the driver's module."""

@@ -38,7 +38,9 @@ def encoded(request, monkeypatch):
 def table(target, **types):
     """Create a table with these types in the place of the usual ones, which holds a row."""
     usual = {"user_id": "varchar(99)", "rank": "integer", "item_id": "varchar(99)", "score": "double precision"}
-    target.execute(f"CREATE TABLE recs ({', '.join(f'{name} {kind}' for name, kind in (usual | types).items())})")
+    columns = ", ".join(f"{name} {kind}" for name, kind in (usual | types).items())
+    options = " CHARACTER SET utf8mb4" if isinstance(target, MySqlTarget) else ""
+    target.execute(f"CREATE TABLE recs ({columns}){options}")
     target.execute("INSERT INTO recs (user_id, rank, item_id, score) VALUES ('old', 1, 'old', 0)")
     return target.read()
 
@@ -130,6 +132,22 @@ def test_ids_that_char_would_change_are_an_error(target, output, mode):
         assert target.read() == before
     load(target, output.write(line("u", "abc")), write_mode=mode)
     assert [row[2] for row in target.read() if row[0] == "u"] == ["abc"]
+
+
+@pytest.mark.parametrize("target", ["mysql", "mysql-files", "mysql-connector"], indirect=True)
+@pytest.mark.parametrize("mode", ["replace", "merge"])
+def test_characters_that_a_column_has_not_are_an_error(target, output, mode):
+    before = table(target, item_id="varchar(9) CHARACTER SET latin1")
+    with pytest.raises(TableMismatchError, match="refused"):
+        load(target, output.write(line("u", "é", "日本")), write_mode=mode)
+    assert target.read() == before
+
+
+@pytest.mark.parametrize("target", ["mysql"], indirect=True)
+def test_merging_one_long_list_into_another_is_not_quadratic(target, output):
+    for _ in range(2):
+        load(target, output.write(segment(60_000)), write_mode="merge")
+    assert target.execute("SELECT count(*) FROM recs") == [(60_000,)]
 
 
 @pytest.mark.parametrize("target", ["sqlite"], indirect=True)
