@@ -151,7 +151,7 @@ class MySqlSink(Sink):
         return name.lower()
 
     def merge_stage(self) -> None:
-        """Delete by a join, which these servers do better than by IN, with each entity once: segments have many rows."""
+        """Delete by a join, which these servers do better than by IN, with each entity once: some have many rows."""
         entity = self.load.column("entity")
         assert entity is not None  # noqa: S101 (checked by the operator)
         name, staged = f"{self.target}.{self.quote(entity.name)}", f"{_ENTITIES}.{self.quote('entity')}"

@@ -222,8 +222,9 @@ def test_each_extra_value_has_its_own_slice(target, output, one, other):
     for value in (one, other, other, one):
         load(target, output.write(line("u", "a", "b")), write_mode="replace_slice", extra_columns={"moment": value})
         load(target, output.write(line("u", "c")), write_mode="replace_slice", extra_columns={"moment": value})
-    found = target.execute("SELECT item_id, count(*), count(DISTINCT moment) FROM recs GROUP BY item_id")
-    assert found == [("c", 2, 2)]
+    found = target.read()
+    assert [row[2] for row in found] == ["c", "c"]
+    assert len({repr(row[-1]) for row in found}) == 2
 
 
 @pytest.mark.parametrize("kind", ["timestamp", "datetime", "timestamp(6)", "varchar(40)"])
