@@ -43,13 +43,16 @@ class DuckDbSink(Sink):
 
     def describe(self) -> Mapping[str, TableColumn] | None:
         """Read the columns from the catalogue."""
+        self.execute("SELECT * FROM duckdb_columns() LIMIT 0")
+        # DuckDB has not always told.
+        computed = "is_generated" if "is_generated" in [column[0] for column in self.cursor.description] else "false"
         self.execute(
-            "SELECT column_name, data_type, is_nullable OR column_default IS NOT NULL FROM duckdb_columns() "
-            f"WHERE database_name = current_database() AND lower(table_name) = lower({VALUE}) "
+            f"SELECT column_name, data_type, is_nullable OR column_default IS NOT NULL, {computed} "
+            f"FROM duckdb_columns() WHERE database_name = current_database() AND lower(table_name) = lower({VALUE}) "
             f"AND lower(schema_name) = lower(coalesce({VALUE}, current_schema())) ORDER BY column_index",
             [self.load.table, self.load.schema],
         )
-        return {name: TableColumn(kind, optional) for name, kind, optional in self.cursor.fetchall()} or None
+        return {name: TableColumn(*column) for name, *column in self.cursor.fetchall()} or None
 
     def has_schema(self, name: str) -> bool:
         """Ask the catalogue."""

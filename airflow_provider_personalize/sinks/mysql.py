@@ -20,6 +20,11 @@ LOCK_TIMEOUT = 24 * 60 * 60
 #: Rows in one file for LOAD DATA: some ten megabytes.
 FILE_ROWS = 200_000
 
+#: What the temporary table is called that holds each entity of a merge once.
+_ENTITIES = "personalize_entities"
+#: Codes of the servers' errors for a value that does not fit its column (out of range, cut, no number or date, not of
+#: its character set, too long) or a CHECK.
+_REFUSALS = frozenset({1264, 1265, 1292, 1366, 1367, 1406, 3819, 4025})
 _TEXT_TYPE = re.compile("char|text")
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\x1a": "\\Z"})
 
@@ -51,6 +56,10 @@ class MySqlSink(Sink):
     def __init__(self, hook: Any, connection: Any, load: Load) -> None:
         hook.set_autocommit(connection, False)
         super().__init__(hook, connection, load)
+
+    def is_refusal(self, error: BaseException) -> bool:
+        """Know the codes, too, that drivers take for operational errors."""
+        return super().is_refusal(error) or (bool(error.args) and error.args[0] in _REFUSALS)
 
     def open_cursor(self) -> Any:
         """Open a cursor that gives tuples, whatever the connection is set to."""
@@ -141,21 +150,25 @@ class MySqlSink(Sink):
         """Give the name in lower case: columns' names differ by more than that."""
         return name.lower()
 
-    def create_stage(self) -> None:
-        """Index the entities, too: the server goes through the target and looks each one up."""
-        super().create_stage()
-        self.execute(f"CREATE INDEX entity ON {STAGE} ({self.quote('entity')}(191))")
-
     def merge_stage(self) -> None:
-        """Delete by a join, which these servers do better than by IN."""
+        """Delete by a join, which these servers do better than by IN, with each entity once: some have many rows."""
         entity = self.load.column("entity")
         assert entity is not None  # noqa: S101 (checked by the operator)
-        name, staged = f"{self.target}.{self.quote(entity.name)}", f"{STAGE}.{self.quote('entity')}"
+        name, staged = f"{self.target}.{self.quote(entity.name)}", f"{_ENTITIES}.{self.quote('entity')}"
+        # By digests, since to these servers texts are the same that differ in spaces at the end.
         self.execute(
-            f"DELETE {self.target} FROM {self.target} JOIN {STAGE} "
+            f"CREATE TEMPORARY TABLE {_ENTITIES} (digest binary(32) PRIMARY KEY, {self.quote('entity')} text, "
+            f"KEY entity ({self.quote('entity')}(191))){self.table_options}"
+        )
+        self.execute(
+            f"INSERT IGNORE INTO {_ENTITIES} SELECT UNHEX(SHA2({self.quote('entity')}, 256)), {self.quote('entity')} "
+            f"FROM {STAGE} WHERE {self.quote('entity')} IS NOT NULL"
+        )
+        self.execute(
+            f"DELETE {self.target} FROM {self.target} JOIN {_ENTITIES} "
             f"ON {name} = {staged} AND CAST({name} AS BINARY) = CAST({staged} AS BINARY)"
         )
-        self.execute(f"SELECT 1 FROM {STAGE} WHERE {staged} IS NULL LIMIT 1")
+        self.execute(f"SELECT 1 FROM {STAGE} WHERE {self.quote('entity')} IS NULL LIMIT 1")
         if self.cursor.fetchall():
             self.execute(f"DELETE FROM {self.target} WHERE {name} IS NULL")
         self.insert_stage()

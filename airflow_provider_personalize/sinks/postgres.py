@@ -3,71 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar
 
 from airflow_provider_personalize.batch.rows import Batch, Column
 from airflow_provider_personalize.exceptions import InvalidRequestError
-from airflow_provider_personalize.sinks.ahead import ahead
 from airflow_provider_personalize.sinks.base import STAGE, VALUE, Sink
 from airflow_provider_personalize.sinks.load import Load, TableColumn
+from airflow_provider_personalize.sinks.pgcatalog import COLUMNS_SQL, TABLE_SQL, PgTable, PgType
 from airflow_provider_personalize.sinks.pgcopy import TEXTS, RowEncoder, copy_order
+from airflow_provider_personalize.sinks.pgstream import copy_from
 from airflow_provider_personalize.sinks.values import ColumnType, UnfitValueError
 
-#: Bytes in one message of a COPY. The server takes each whole before it reads the rows in it: 16 to 64 kB, which stay
-#: in a processor's nearest caches, cost it 5 % less time than 8 or 128 kB (tests/benchmarks/README.md).
-MESSAGE = 1 << 15
 #: PostgreSQL cuts longer names short, in silence.
 NAME_MAX = 63
 #: Which types binary COPY can write for each of ours; for any other, PostgreSQL converts from a temporary table.
 _DIRECT = {"text": TEXTS, "integer": {"int2", "int4", "int8"}, "double": {"float4", "float8"}}
 _STAGE_TYPES = {"text": "text", "integer": "int4", "double": "float8"}
-
-#: The columns of a table. A domain is told by what it is made of, since that says what it holds.
-_COLUMNS = f"""
-SELECT a.attname, format_type(a.atttypid, a.atttypmod), t.typname, t.typcategory, t.typsend::text,
-    (WITH RECURSIVE made (oid, modifier, kind, base) AS (
-        SELECT t.oid, CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE a.atttypmod END, t.typtype, t.typbasetype
-        UNION ALL
-        SELECT b.oid, CASE WHEN made.modifier >= 0 OR b.typtype <> 'd' THEN made.modifier ELSE b.typtypmod END,
-            b.typtype, b.typbasetype
-        FROM made JOIN pg_type b ON b.oid = made.base WHERE made.kind = 'd'
-    ) SELECT format_type(oid, modifier) FROM made WHERE kind <> 'd'),
-    NOT a.attnotnull OR a.atthasdef OR a.attidentity <> '',
-    a.attidentity = 'a' OR coalesce(to_jsonb(a) ->> 'attgenerated', '') <> ''
-FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-WHERE a.attrelid = to_regclass({VALUE}) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
-"""
-#: Whether binary COPY goes into the table: not into a view, nor past its policies. And what may keep rows in or out of
-#: it: whether a view, a DELETE trigger, and the rules that put something else in the place of an INSERT or a DELETE.
-_TABLE = f"""
-SELECT c.relkind IN ('r', 'p') AND NOT row_security_active(c.oid), c.relkind IN ('r', 'p'),
-    EXISTS (SELECT 1 FROM pg_trigger WHERE tgrelid = c.oid AND tgtype & 11 = 11 AND tgenabled <> 'D'),
-    ARRAY(SELECT rulename::text FROM pg_rewrite WHERE ev_class = c.oid AND is_instead AND ev_type = '3'),
-    ARRAY(SELECT rulename::text FROM pg_rewrite WHERE ev_class = c.oid AND is_instead AND ev_type = '4')
-FROM pg_class c WHERE c.oid = to_regclass({VALUE})
-"""
-
-
-class _Table(NamedTuple):
-    """What the catalogue says of the target as a whole."""
-
-    takes_copy: bool = True
-    is_table: bool = True
-    watches_deletes: bool = False
-    insert_rules: Sequence[str] = ()
-    delete_rules: Sequence[str] = ()
-
-
-class _Type(NamedTuple):
-    """What the catalogue says of a column's type: its name, category, what sends it, and what it is made of."""
-
-    name: str
-    category: str
-    send: str
-    base: str
 
 
 class PostgresSink(Sink):
@@ -91,8 +43,10 @@ class PostgresSink(Sink):
         if hasattr(connection, "set_client_encoding"):
             connection.set_client_encoding("UTF8")
         super().__init__(hook, connection, load)
-        self._types: dict[str, _Type] = {}
-        self._table = _Table()
+        self._types: dict[str, PgType] = {}
+        self._table = PgTable()
+        #: How many rows a view has shown before an append.
+        self._shown = 0
 
     def open_cursor(self) -> Any:
         """Open a cursor that gives tuples, whatever the connection is set to."""
@@ -126,14 +80,14 @@ class PostgresSink(Sink):
 
     def describe(self) -> Mapping[str, TableColumn] | None:
         """Read the columns from the catalogue, and how to write each."""
-        self.execute(_COLUMNS, [self.target])
+        self.execute(COLUMNS_SQL, [self.target])
         columns = {}
         for name, full_type, type_name, category, send, base, optional, computed in self.cursor.fetchall():
             columns[name] = TableColumn(full_type, optional, computed)
-            self._types[name] = _Type(type_name, category, send, base)
+            self._types[name] = PgType(type_name, category, send, base)
         if columns:
-            self.execute(_TABLE, [self.target])
-            self._table = _Table(*self.cursor.fetchone())
+            self.execute(TABLE_SQL, [self.target])
+            self._table = PgTable(*self.cursor.fetchone())
         return columns or None
 
     def has_schema(self, name: str) -> bool:
@@ -169,6 +123,8 @@ class PostgresSink(Sink):
         """COPY into the target, or aside for a merge or for what PostgreSQL has to convert or to look at."""
         if self.load.write_mode != "merge":
             self.delete_old()
+        if not self._table.is_table and self.load.write_mode == "append":
+            self._shown = self._count("true", [])
         if self._goes_aside:
             self.create_stage()
             columns = copy_order(self.stage_columns)
@@ -195,8 +151,7 @@ class PostgresSink(Sink):
         self._check_deleted(condition, values)
 
     def _check_deleted(self, condition: str, values: list[Any]) -> None:
-        self.execute(f"SELECT count(*) FROM {self.target} WHERE {condition}", values)
-        if kept := self.cursor.fetchone()[0]:
+        if kept := self._count(condition, values):
             raise self.mismatch(
                 f"{kept} rows are still there after a DELETE, as a trigger or a view of the table keeps them. Take it "
                 "away, or load into the table that the rows belong to."
@@ -205,14 +160,17 @@ class PostgresSink(Sink):
     def check_taken(self, rows: int) -> None:
         """Count, too, what a view shows: what stands behind it may tell anything."""
         super().check_taken(rows)
-        if self._table.is_table or self.load.write_mode == "append":
+        if self._table.is_table:
             return
         condition, values = self.matches(self.load.extra) if self.load.write_mode == "replace_slice" else ("true", [])
         if self.load.write_mode == "merge":
             condition = self._is_staged
-        self.execute(f"SELECT count(*) FROM {self.target} WHERE {condition}", values)
-        self.taken = self.cursor.fetchone()[0]
+        self.taken = self._count(condition, values) - self._shown
         super().check_taken(rows)
+
+    def _count(self, condition: str, values: list[Any]) -> int:
+        self.execute(f"SELECT count(*) FROM {self.target} WHERE {condition}", values)
+        return int(self.cursor.fetchone()[0])
 
     def finish(self) -> None:
         """Bring what was written aside into the target."""
@@ -320,13 +278,7 @@ class PostgresSink(Sink):
     def _copy(self, table: str, names: list[str], stream: Iterable[bytes | memoryview]) -> None:
         sql = f"COPY {table} ({', '.join(map(self.quote, names))}) FROM STDIN (FORMAT binary)"
         try:
-            with ahead(stream) as chunks:
-                if hasattr(self.cursor, "copy_expert"):
-                    _Readable(_messages(chunks)).copy(self.cursor, sql)
-                else:
-                    with _quick_turns(), self.cursor.copy(sql) as copy:
-                        for message in _messages(chunks):
-                            copy.write(message)
+            copy_from(self.cursor, sql, stream)
         except UnfitValueError as error:
             raise self.mismatch(f"{error}. Change the column's type.") from error
 
@@ -370,51 +322,3 @@ class PostgresSink(Sink):
                 f"Expected a name of at most {NAME_MAX} bytes, as PostgreSQL takes, got {name!r}."
             )
         return super().quote(name)
-
-
-@contextmanager
-def _quick_turns() -> Iterator[None]:
-    """
-    Let threads take turns ten times as often as Python does by itself.
-
-    psycopg 3 needs a turn for each time that the socket takes some more, 200 kB or so. That much is what the server
-    works on for 4 ms, and an interval of 5 ms lets it wait for the parser's turn to end.
-    """
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(0.0005)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(interval)
-
-
-def _messages(chunks: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
-    """Cut a COPY stream into what goes to the server as one message each."""
-    for chunk in chunks:
-        view = memoryview(chunk)
-        for start in range(0, len(view), MESSAGE):
-            yield view[start : start + MESSAGE]
-
-
-class _Readable:
-    """What psycopg 2 reads a COPY from: an iterator of messages. One may be longer than what was asked for."""
-
-    def __init__(self, messages: Iterator[memoryview]) -> None:
-        self._messages = messages
-        self._error: Exception | None = None
-
-    def read(self, size: int = -1) -> bytes:
-        try:
-            return bytes(next(self._messages, b""))
-        except Exception as error:
-            self._error = error
-            raise
-
-    def copy(self, cursor: Any, sql: str) -> None:
-        """COPY what is read; an error of the reading is raised as it is, not as the text that psycopg 2 makes of it."""
-        try:
-            cursor.copy_expert(sql, self)
-        except Exception as error:
-            if self._error is not None:
-                raise self._error from error
-            raise

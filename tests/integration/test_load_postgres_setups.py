@@ -49,7 +49,7 @@ def pgbouncer(folder, database):
     settings.write_text(
         f"[databases]\n{database.name} = host=127.0.0.1 port={server.port} user=postgres\n"
         f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
-        "pool_mode = transaction\ndefault_pool_size = 1\nmax_prepared_statements = 0\n"
+        "pool_mode = transaction\ndefault_pool_size = 1\n"
     )
     as_user = []
     if os.geteuid() == 0:  # as which it does not run
