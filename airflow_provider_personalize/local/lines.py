@@ -86,8 +86,8 @@ class LineAnswerer:
     def _parsed(line: bytes) -> dict[str, Any]:
         try:
             record = decode_json(line)
-            # A number beyond all floats is JSON, and cannot be echoed.
-            json.dumps(record, allow_nan=False)
+            # A number beyond all floats is JSON, and cannot be echoed; nor can what only just was not too deep.
+            json.dumps([[record]], allow_nan=False)
         except (ValueError, RecursionError):
             raise RecordError("The record is not valid JSON") from None
         if not isinstance(record, dict):

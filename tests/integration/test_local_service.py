@@ -461,6 +461,12 @@ def test_lines_that_json_cannot_echo(service: LocalPersonalize) -> None:
     invalid = "User error: The record is not valid JSON"
     lines = output.decode().splitlines()
     assert [json.loads(line, parse_constant=pytest.fail)["error"] for line in lines] == [invalid] * 3 + [None]
+    # Somewhere in between, a line can be read and its output not be written.
+    body = b"".join(b'{"userId": "1", "x": ' + b"[" * depth + b"]" * depth + b"}\n" for depth in range(850, 1_010))
+    job, output = run(service, "user-personalization", body, numResults=1)
+    assert job["status"] == "ACTIVE"
+    assert {row.split(b'"error":')[-1] for row in output.splitlines()} <= {b"null}", f'"{invalid}"}}'.encode()}
+    assert len(output.splitlines()) == 160
 
 
 @pytest.mark.parametrize("wrong", [7, None, [], {}, ["27"]])
