@@ -94,7 +94,7 @@ with DAG(
         num_results=25,
         deferrable=True,
         poll_interval=10,
-        timeout=timedelta(hours=6),
+        timeout=timedelta(hours=6).total_seconds(),
         aws_conn_id=AWS,
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow_provider_personalize.batch.input_rows import folded
 from airflow_provider_personalize.batch.rows import RELATED_ITEMS, USER_RECOMMENDATIONS, USER_SEGMENTS, RowKind
-from airflow_provider_personalize.checks.queries import Query
+from airflow_provider_personalize.checks.queries import DUCKDB, Query
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.sinks.base import VALUE, Sink
 from airflow_provider_personalize.transfers.statements import read_only
@@ -116,7 +116,9 @@ class OutputTable:
 
     def __init__(self, sink: Sink, column_names: Mapping[str, str | None] | None = None) -> None:
         self._sink = sink
-        read_only(sink.connection)
+        # DuckDB knows no session that only reads, but a transaction, which begin_reading() begins.
+        if sink.driver not in DUCKDB:
+            read_only(sink.connection)
         sink.begin_reading()
         if not sink.look():
             raise sink.mismatch("expected it to exist, but it does not. Load it first.")

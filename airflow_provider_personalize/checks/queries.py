@@ -15,7 +15,8 @@ from airflow_provider_personalize.transfers.statements import single_statement
 _NAMED = re.compile(r"%(?:\(([^)]*)\)|%)")
 #: What DuckDB takes for one; it refuses values that the query does not name.
 _DOLLAR_NAMED = re.compile(r"\$(\w+)")
-_DUCKDB = frozenset({"duckdb", "_duckdb"})
+#: The modules of its driver.
+DUCKDB = frozenset({"duckdb", "_duckdb"})
 #: Begins the names of this package's own values.
 _OWN = "personalize_"
 
@@ -66,7 +67,7 @@ class Query:
         self, sink: Sink, before: str, query: str, after: str, values: Sequence[Any]
     ) -> tuple[str, dict[str, Any]]:
         """Name this package's own values, where the driver's style is another one than ``%(name)s``."""
-        dollar = sink.driver in _DUCKDB
+        dollar = sink.driver in DUCKDB
         own = {f"{_OWN}{number}": value for number, value in enumerate(values)}
         pieces = after.split(VALUE)
         after = pieces[0] + "".join(

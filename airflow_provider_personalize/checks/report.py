@@ -30,6 +30,7 @@ def render_report(
     overlap: Overlap | None,
     titles: Mapping[str, str],
     results: Sequence[Outcome],
+    details: Sequence[str] = (),
 ) -> str:
     """
     Write the page.
@@ -43,6 +44,7 @@ def render_report(
     :param overlap: How both overlap, if there is one before.
     :param titles: Titles of items.
     :param results: What the checks came to.
+    :param details: What is missing, in sentences.
     :return: HTML that needs nothing else.
     """
     from jinja2 import Environment, FileSystemLoader
@@ -62,6 +64,7 @@ def render_report(
         verdict=verdict,
         state_of=state_of,
         results=results,
+        details=details,
         in_words=in_words,
         result_bars=_result_bars(now),
         top_bars=_top_bars(now, before, before_top, titles),

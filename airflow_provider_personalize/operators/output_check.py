@@ -210,7 +210,7 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
             ]
             self._tell(now, before, results)
             details = self._details(table, now, loads, results)
-            page = self._page(table, figures, now, before, overlap, results) if self.report_uri else None
+            page = self._page(table, figures, now, before, overlap, results, details) if self.report_uri else None
         if page is None or not self._write(page):
             figures["report_uri"] = None
         if failed := [str(outcome) for outcome in results if outcome.state == "failed"]:
@@ -303,6 +303,7 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
         before: Slice | None,
         overlap: Overlap | None,
         results: Sequence[Outcome],
+        details: Sequence[str],
     ) -> str | None:
         top = [item for item, _ in now.top_items]
         items = self._query("catalog_sql")
@@ -317,6 +318,7 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
                 overlap=overlap,
                 titles=table.titles(items, top) if items else {},
                 results=results,
+                details=details,
             )
         except Exception:
             self.log.exception("The report could not be made.")

@@ -103,7 +103,7 @@ def _alone(state: Path) -> Iterator[None]:
         yield
 
 
-def _default_state() -> Path:
+def default_state() -> Path:
     """Give ``.demo`` here, or, where that is somebody else's, a folder of one's own."""
     here = Path(".demo")
     if os.access(here if here.exists() else ".", os.W_OK) and (not here.exists() or here.stat().st_uid == os.getuid()):
@@ -231,7 +231,7 @@ def main() -> int:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["demo", "airflow"])
-    parser.add_argument("--state", type=Path, default=_default_state(), help="folder for all that is written")
+    parser.add_argument("--state", type=Path, default=default_state(), help="folder for all that is written")
     parser.add_argument("--job-seconds", type=float, default=10, help="how long a Personalize job takes")
     options = parser.parse_args()
     for handled in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -463,7 +463,7 @@ class TestOnDemand:
             ({"sql": "SELECT NULL AS user_id"}, "user_id"),
             ({"sql": "SELECT 1 / 0 AS user_id"}, "division by zero"),
             ({"sql": "SELECT '1' AS user_id; DROP TABLE items"}, "expected one statement"),
-            ({"sql": "WITH gone AS (DELETE FROM items RETURNING item_id) SELECT * FROM gone"}, "read-only transaction"),
+            ({"sql": "WITH gone AS (DELETE FROM items RETURNING item_id) SELECT * FROM gone"}, "data-modifying"),
             (
                 {"sql": "SELECT '1' AS user_id) AS asked; COMMIT; DROP TABLE items; --", "filter": "genres"}
                 | {"filter_values": {"GENRES": ["Drama"]}},

@@ -344,6 +344,9 @@ def test_ids_that_are_no_text_are_compared_as_the_text_that_they_are(target, out
         f"Without results, the first 1: {three!r}.",
         f"Recommended to nobody, the first 1: {one!r}.",
     ]
+    # The page has them, too.
+    text = (output.folder / "page.html").read_text(encoding="utf-8").replace("&#39;", "'")
+    assert all(sentence in text for sentence in error.details)
 
 
 @pytest.mark.parametrize("target", ["mysql", "duckdb", "sqlite"], indirect=True)
