@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_personalize.compat import BaseHook
 from airflow_provider_personalize.exceptions import InvalidRequestError
+from airflow_provider_personalize.transfers.column_types import Conversion, postgres_conversions
+from airflow_provider_personalize.transfers.statements import driver_of, read_only, single_statement
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -21,11 +23,10 @@ FIRST_FETCH = 1_000
 
 #: PostgreSQL's name for the cursor that a query runs in.
 _CURSOR = "personalize_input"
-#: PostgreSQL has server-side cursors for one statement that gives rows, and says no more than "syntax error" otherwise.
-_ONE_SELECT = (
-    "The query runs behind DECLARE … CURSOR FOR, so that its rows can be streamed: it has to be one SELECT, WITH … "
-    "SELECT, VALUES or TABLE. Put settings into the connection's options."
-)
+#: The setting of a transaction that hands the query to the server with psycopg 2.
+_SETTING = "personalize.input_sql"
+
+__all__ = ["QueryRows", "RowBatch", "database_hook", "read_only", "single_statement", "stream_query"]
 
 
 def database_hook(conn_id: str, hook_params: Mapping[str, Any] | None = None) -> DbApiHook:
@@ -109,23 +110,22 @@ def stream_query(hook: DbApiHook, sql: str, parameters: Any = None) -> Iterator[
     """
     Run a query and stream its rows, through a server-side cursor where the database's driver has one.
 
-    The query only reads: its transaction is rolled back.
+    The query only reads, and is alone: see :func:`read_only` and :func:`single_statement`.
 
     :param hook: The database's hook.
     :param sql: The query, one statement.
-    :param parameters: Values for the query's placeholders, in the driver's own style.
+    :param parameters: Values for the query's placeholders, in the driver's own style; none where it is empty.
+    :raises InvalidRequestError: if the text is not one query.
     """
     connection: Any = hook.get_conn()
     cursor: Any = None
     try:
+        read_only(connection)
+        sql = single_statement(sql, connection)
+        _prepare(connection)
         cursor = _streaming_cursor(connection)
-        try:
-            # Without parameters, drivers leave a % in the query alone.
-            cursor.execute(*((sql,) if parameters is None else (sql, parameters)))
-        except Exception as error:
-            if _driver(connection) in {"psycopg", "psycopg2"} and "syntax error" in str(error):
-                error.add_note(_ONE_SELECT)
-            raise
+        # Without parameters, drivers leave a % in the query alone; so do Airflow's hooks with empty ones.
+        _execute(connection, cursor, (sql, parameters) if parameters else (sql,))
         yield QueryRows(_fetch_from(connection, cursor))
         cursor.close()
     finally:
@@ -136,15 +136,27 @@ def stream_query(hook: DbApiHook, sql: str, parameters: Any = None) -> Iterator[
                 cursor.close()
 
 
-def _driver(connection: Any) -> str:
-    return type(connection).__module__.partition(".")[0]
+def _prepare(connection: Any) -> None:
+    """Let texts come as they are."""
+    match driver_of(connection):
+        case "psycopg":
+            connection.execute("SET client_encoding TO 'UTF8'")
+        case "psycopg2":
+            connection.set_client_encoding("UTF8")
+        case "MySQLdb" | "pymysql" | "mysql":
+            cursor = connection.cursor()
+            # With this mode, CHAR columns come with the spaces that they are padded with.
+            cursor.execute("SET SESSION sql_mode = REPLACE(@@sql_mode, 'PAD_CHAR_TO_FULL_LENGTH', '')")
+            cursor.close()
 
 
 def _streaming_cursor(connection: Any) -> Any:
     """Open a cursor that does not fetch the whole result at once, where the driver needs to be told."""
-    match _driver(connection):
-        case "psycopg" | "psycopg2":
+    match driver_of(connection):
+        case "psycopg":
             return connection.cursor(name=_CURSOR)
+        case "psycopg2":
+            return connection.cursor(cursor_factory=import_module("psycopg2.extensions").cursor)
         case "MySQLdb" | "pymysql" as driver:
             return connection.cursor(import_module(f"{driver}.cursors").SSCursor)
         case _:
@@ -154,16 +166,38 @@ def _streaming_cursor(connection: Any) -> Any:
             return cursor
 
 
+def _execute(connection: Any, cursor: Any, query: tuple[Any, ...]) -> None:
+    """
+    Run a query, on PostgreSQL as a cursor called :data:`_CURSOR`.
+
+    PostgreSQL itself then takes one query and nothing else: psycopg 3 sends DECLARE so that it cannot be two
+    statements. psycopg 2 cannot; there the server opens the cursor for a text that is a value.
+    """
+    if driver_of(connection) != "psycopg2":
+        cursor.execute(*query)
+        return
+    text = cursor.mogrify(*query).decode()
+    if connection.server_version < 100_000:
+        # Redshift, which has no DO.
+        cursor.execute(f"DECLARE {_CURSOR} CURSOR FOR {single_statement(text, connection)}")
+        return
+    cursor.execute("SELECT set_config(%s, %s, true)", (_SETTING, text))
+    cursor.execute(
+        f"DO $$ DECLARE query refcursor := '{_CURSOR}'; "
+        f"BEGIN OPEN query FOR EXECUTE current_setting('{_SETTING}'); END $$"
+    )
+
+
 def _fetch_from(connection: Any, cursor: Any) -> _Fetch:
     """Give what fetches from a cursor that has executed a query."""
-    match _driver(connection):
+    match driver_of(connection):
         case "psycopg":
             plain = {"row_factory": import_module("psycopg.rows").tuple_row}
         case "psycopg2":
             plain = {"cursor_factory": import_module("psycopg2.extensions").cursor}
         case _:
             return partial(_fetch_made, cursor)
-    return partial(_fetch_unmade, connection, plain)
+    return _PostgresFetch(connection, plain)
 
 
 def _fetch_made(cursor: Any, count: int) -> tuple[RowBatch, Any]:
@@ -175,8 +209,31 @@ def _fetch_made(cursor: Any, count: int) -> tuple[RowBatch, Any]:
     return RowBatch(len(rows), lambda: rows), cursor.description
 
 
-def _fetch_unmade(connection: Any, plain: dict[str, Any], count: int) -> tuple[RowBatch, Any]:
-    """Fetch rows from PostgreSQL's cursor; they are made of what the server has sent when they are asked for."""
-    part = connection.cursor(**plain)
-    part.execute(f"FETCH FORWARD {count} FROM {_CURSOR}")
-    return RowBatch(part.rowcount, part.fetchall), part.description
+class _PostgresFetch:
+    """Fetches rows from PostgreSQL's cursor; they are made of what the server has sent when they are asked for."""
+
+    def __init__(self, connection: Any, plain: dict[str, Any]) -> None:
+        self._connection = connection
+        self._plain = plain
+        self._conversions: Mapping[int, Conversion] | None = None
+
+    def __call__(self, count: int) -> tuple[RowBatch, Any]:
+        part = self._connection.cursor(**self._plain)
+        part.execute(f"FETCH FORWARD {count} FROM {_CURSOR}")
+        description = part.description
+        if self._conversions is None:
+            types = [column[1] for column in description]
+            self._conversions = postgres_conversions(self._connection.cursor(**self._plain), types)
+        return RowBatch(part.rowcount, partial(_converted, part.fetchall, self._conversions)), description
+
+
+def _converted(
+    fetch: Callable[[], list[tuple[Any, ...]]], conversions: Mapping[int, Conversion]
+) -> Sequence[Sequence[Any]]:
+    rows = fetch()
+    if not conversions:
+        return rows
+    columns = list(zip(*rows, strict=True))
+    for index, convert in conversions.items():
+        columns[index] = tuple(map(convert, columns[index]))
+    return list(zip(*columns, strict=True))

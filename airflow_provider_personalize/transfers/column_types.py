@@ -1,0 +1,119 @@
+"""
+Values of PostgreSQL that a driver hands over as the server writes them, and what they stand for.
+
+Drivers know the arrays of the built-in types, each of them others. What a column holds is therefore asked of the
+server: an array is what ``pg_type`` calls one, whatever it is an array of.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Any
+
+#: Makes a value of what the driver gives.
+Conversion = Callable[[Any], Any]
+
+_BPCHAR = 1042
+# Followed through domains, of the array's elements: their name, category and the type below them.
+_TYPES = """
+    WITH RECURSIVE below AS (
+        SELECT t.oid AS found, t.typcategory = 'A' AS is_array, coalesce(e.typdelim, t.typdelim) AS delimiter,
+            coalesce(e.oid, t.oid) AS oid, coalesce(e.typbasetype, t.typbasetype) AS base
+        FROM pg_catalog.pg_type t
+        LEFT JOIN pg_catalog.pg_type e ON t.typcategory = 'A' AND e.oid = t.typelem
+        WHERE t.oid IN (SELECT unnest(string_to_array(%s, ','))::oid)
+        UNION ALL
+        SELECT b.found, b.is_array, b.delimiter, t.oid, t.typbasetype
+        FROM below b JOIN pg_catalog.pg_type t ON t.oid = b.base
+    )
+    SELECT b.found::bigint, b.is_array, b.delimiter::text, b.oid::bigint, t.typcategory::text
+    FROM below b JOIN pg_catalog.pg_type t ON t.oid = b.oid WHERE b.base = 0
+"""
+#: Types that every driver knows, and that are no arrays: bool, bigint, smallint, integer, text, real, double precision,
+#: varchar, numeric, uuid, json and jsonb.
+_KNOWN = frozenset({16, 20, 21, 23, 25, 114, 700, 701, 1043, 1700, 2950, 3802})
+
+
+def postgres_conversions(cursor: Any, types: Sequence[int]) -> dict[int, Conversion]:
+    """
+    Return what has to be done to the values of which columns.
+
+    :param cursor: A cursor that gives rows as tuples.
+    :param types: The columns' types, as the cursor's description has them.
+    """
+    asked = set(types) - _KNOWN
+    if not asked:
+        return {}
+    cursor.execute(_TYPES, (",".join(map(str, sorted(asked))),))
+    conversions: dict[int, Conversion] = {}
+    for oid, is_array, delimiter, element, category in cursor.fetchall():
+        convert = _conversion(is_array, delimiter, element, category)
+        if convert:
+            conversions |= {index: convert for index, kind in enumerate(types) if kind == oid}
+    return conversions
+
+
+def _conversion(is_array: bool, delimiter: str, element: int, category: str) -> Conversion | None:
+    read: Conversion = str
+    if element == _BPCHAR:
+        read = _without_padding
+    elif category == "B":
+        read = "t".__eq__
+    elif category == "N":
+        read = _number
+    if is_array:
+        return lambda value: _array(value, delimiter, read)
+    return _without_padding if element == _BPCHAR else None
+
+
+def _without_padding(value: Any) -> Any:
+    # What char(n) is padded with means nothing, says SQL.
+    return value.rstrip(" ") if isinstance(value, str) else value
+
+
+def _number(text: str) -> Any:
+    try:
+        return Decimal(text)
+    except ArithmeticError:
+        return text  # As money.
+
+
+def _array(value: Any, delimiter: str, read: Conversion) -> Any:
+    if isinstance(value, str):
+        return read_array(value, delimiter, read)
+    if isinstance(value, list) and read is _without_padding:
+        return list(map(_without_padding, value))
+    return value
+
+
+def read_array(text: str, delimiter: str = ",", read: Conversion = str) -> list[Any]:
+    """
+    Read an array as PostgreSQL writes it.
+
+    :param text: The array, as ``{a,"b c",NULL}``; or as ``int2vector`` is written, ``1 2``.
+    :param delimiter: What stands between the elements, as ``pg_type`` has it.
+    :param read: Makes an element of its text.
+    :return: Its elements; those of an array of arrays are lists.
+    """
+    # An array that does not begin at 1 says so: [0:1]={a,b}.
+    start = text.find("{") if text.startswith("[") else 0
+    if not text.startswith("{", start):
+        return list(map(read, text.split()))
+    between = re.escape(delimiter)
+    token = rf'"(?P<quoted>(?:[^"\\]|\\.)*+)"|(?P<sign>[{{}}{between}])|(?:[^{{}}{between}\\]|\\.)++'
+    found: list[Any] = []
+    lists: list[list[Any]] = [found]
+    for match in re.compile(token, re.DOTALL).finditer(text, start):
+        if match["quoted"] is not None:
+            lists[-1].append(read(re.sub(r"\\(.)", r"\1", match["quoted"], flags=re.DOTALL)))
+        elif match["sign"] == "{":
+            lists[-1].append([])
+            lists.append(lists[-1][-1])
+        elif match["sign"] == "}":
+            lists.pop()
+        elif not match["sign"]:
+            lists[-1].append(None if match[0] == "NULL" else read(match[0]))
+    elements: list[Any] = found[0]
+    return elements
