@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_personalize.compat import BaseHook
 from airflow_provider_personalize.exceptions import InvalidRequestError
-from airflow_provider_personalize.transfers.column_types import Conversion, postgres_conversions
+from airflow_provider_personalize.transfers.column_types import Conversion, mysql_conversions, postgres_conversions
 from airflow_provider_personalize.transfers.statements import driver_of, read_only, single_statement
 
 if TYPE_CHECKING:
@@ -159,6 +159,9 @@ def _streaming_cursor(connection: Any) -> Any:
             return connection.cursor(cursor_factory=import_module("psycopg2.extensions").cursor)
         case "MySQLdb" | "pymysql" as driver:
             return connection.cursor(import_module(f"{driver}.cursors").SSCursor)
+        case "duckdb" | "_duckdb":
+            # What DuckDB calls a cursor is another connection, outside the transaction.
+            return connection
         case _:
             cursor = connection.cursor()
             with suppress(AttributeError, TypeError):
@@ -196,17 +199,23 @@ def _fetch_from(connection: Any, cursor: Any) -> _Fetch:
         case "psycopg2":
             plain = {"cursor_factory": import_module("psycopg2.extensions").cursor}
         case _:
-            return partial(_fetch_made, cursor)
+            return _MadeFetch(cursor)
     return _PostgresFetch(connection, plain)
 
 
-def _fetch_made(cursor: Any, count: int) -> tuple[RowBatch, Any]:
-    """Fetch rows as the driver makes them at once."""
-    rows = cursor.fetchmany(count)
-    if rows and isinstance(rows[0], Mapping):
-        # A connection can ask for rows as dicts; their values come in the columns' order.
-        rows = [tuple(row.values()) for row in rows]
-    return RowBatch(len(rows), lambda: rows), cursor.description
+class _MadeFetch:
+    """Fetches rows as the driver makes them at once."""
+
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
+        self._conversions = mysql_conversions(cursor)
+
+    def __call__(self, count: int) -> tuple[RowBatch, Any]:
+        rows = self._cursor.fetchmany(count)
+        if rows and isinstance(rows[0], Mapping):
+            # A connection can ask for rows as dicts; their values come in the columns' order.
+            rows = [tuple(row.values()) for row in rows]
+        return RowBatch(len(rows), partial(_converted, lambda: rows, self._conversions)), self._cursor.description
 
 
 class _PostgresFetch:
@@ -228,10 +237,10 @@ class _PostgresFetch:
 
 
 def _converted(
-    fetch: Callable[[], list[tuple[Any, ...]]], conversions: Mapping[int, Conversion]
+    fetch: Callable[[], Sequence[Sequence[Any]]], conversions: Mapping[int, Conversion]
 ) -> Sequence[Sequence[Any]]:
     rows = fetch()
-    if not conversions:
+    if not rows or not conversions:
         return rows
     columns = list(zip(*rows, strict=True))
     for index, convert in conversions.items():

@@ -106,7 +106,13 @@ def single_statement(sql: str, connection: Any, *, parameter: str = "sql") -> st
     :raises InvalidRequestError: if it is not exactly one statement, or does something else than give rows.
     """
     dialect = _dialect(connection)
-    start, end, words = _read(sql, dialect, parameter)
+    try:
+        start, end, words = _read(sql, dialect, parameter)
+    except InvalidRequestError:
+        if dialect is not _ANY or ";" in sql.rstrip("; \t\r\n"):
+            raise
+        # With strings of another kind, as 'it\'s'; where there is no semicolon, there is one statement all the same.
+        start, end, words = 0, len(sql.rstrip("; \t\r\n")), re.findall(r"\A\s*(\(|\w+)", sql.lower()) or [""]
     if dialect is _ANY and ";" in sql[start:end] and _AMBIGUOUS.search(sql[start:end]):
         raise InvalidRequestError(
             f"{parameter}: expected a query that holds no semicolon, got {_cut(sql[start:end])!r}: it cannot be "

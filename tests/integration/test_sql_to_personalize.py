@@ -366,7 +366,7 @@ def test_postgresql_sends_rows_as_they_are_asked_for(postgres, airflow_connectio
 
 
 def test_several_statements_on_postgresql_are_explained(pg, bucket):
-    with pytest.raises(InvalidRequestError, match="expected one statement, got another .*SELECT 1.*settings"):
+    with pytest.raises(InvalidRequestError, match=r"expected one statement, got another .*SELECT 1.*settings"):
         run("SET work_mem = '64MB'; SELECT 1 AS user_id", "pg")
 
 
