@@ -128,7 +128,9 @@ class SqlToPersonalizeInputOperator(AwsBaseOperator[S3Hook]):
         prefix = self._prefix()
         recipe = batch_recipe(self.recipe) if self.recipe else None
         database = database_hook(self.sql_conn_id, self.hook_params)
-        with PartFiles(self.hook.get_conn(), prefix, upload_args=self._upload_args()) as files:
+        with PartFiles(
+            self.hook.get_conn(), prefix, upload_args=self._upload_args(), renew=self._renewed_client
+        ) as files:
             with stream_query(database, self.sql, self.parameters) as query:
                 lines = InputRows(query.columns, filter_values=self.filter_values, recipe=recipe)
                 files.max_lines = min(lines.max_lines, self.max_lines_per_file or lines.max_lines)
@@ -160,6 +162,10 @@ class SqlToPersonalizeInputOperator(AwsBaseOperator[S3Hook]):
     def _prefix(self) -> S3Uri:
         uri = self.s3_uri
         return parse_s3_uri(uri if str(uri).endswith("/") else f"{uri}/", parameter="s3_uri")
+
+    def _renewed_client(self) -> Any:
+        # A new hook: this one keeps the connection that it has read, and its client.
+        return self.aws_hook_class(**self._hook_parameters).get_conn()
 
     def _upload_args(self) -> dict[str, Any]:
         encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self.kms_key_arn} if self.kms_key_arn else {}

@@ -67,7 +67,13 @@ def test_ids_go_out_as_text_exactly(value, text):
     assert lines(["user_id"], [("a",), (value,), (7,)]) == [{"userId": "a"}, {"userId": text}, {"userId": "7"}]
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=256).filter(str.strip)))
+@given(
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=256).filter(
+            str.strip
+        )
+    )
+)
 def test_any_text_comes_through_unharmed(ids):
     assert lines(["user_id"], [(value,) for value in ids]) == [{"userId": value} for value in ids]
     rows = [(value, [value, value]) for value in ids]
