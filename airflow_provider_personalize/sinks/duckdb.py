@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any, ClassVar
 
 from airflow_provider_personalize.batch.rows import Batch, Column
 from airflow_provider_personalize.sinks.base import INSERT_ROWS, STAGE, VALUE, Sink
 from airflow_provider_personalize.sinks.load import TableColumn
+from airflow_provider_personalize.transfers.statements import read_only
 
 _BATCH = "personalize_batch"
 
@@ -34,8 +36,11 @@ class DuckDbSink(Sink):
         self.connection.begin()
 
     def begin_reading(self) -> None:
-        """Begin a transaction, which is one snapshot."""
-        self.connection.begin()
+        """Begin a transaction that only reads, and is one snapshot; unless that has begun."""
+        from duckdb import TransactionException
+
+        with suppress(TransactionException):
+            read_only(self.connection)
 
     def fold(self, name: str) -> str:
         """Give the name in lower case: DuckDB's names differ by more than that."""
