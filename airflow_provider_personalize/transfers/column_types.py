@@ -38,16 +38,16 @@ _TYPES = """
 _KNOWN = frozenset({16, 20, 21, 23, 25, 114, 700, 701, 1043, 1700, 2950, 3802})
 
 
-def postgres_conversions(cursor: Any, types: Sequence[int]) -> dict[int, Conversion]:
+def postgres_conversions(cursor: Any | None, types: Sequence[int]) -> dict[int, Conversion]:
     """
     Return what has to be done to the values of which columns.
 
-    :param cursor: A cursor that gives rows as tuples.
-    :param types: The columns' types, as the cursor's description has them.
+    :param cursor: A cursor that gives rows as tuples, to ask about types; None where the server has but its own.
+    :param types: The columns' types, as the query's description has them.
     """
     asked = set(types) - _KNOWN
-    if not asked:
-        return {}
+    if not asked or cursor is None:
+        return {index: _without_padding for index, kind in enumerate(types) if kind == _BPCHAR}
     cursor.execute(_TYPES, (",".join(map(str, sorted(asked))),))
     conversions: dict[int, Conversion] = {}
     for oid, is_array, delimiter, element, category in cursor.fetchall():

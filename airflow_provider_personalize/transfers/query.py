@@ -180,8 +180,7 @@ def _execute(connection: Any, cursor: Any, query: tuple[Any, ...]) -> None:
         cursor.execute(*query)
         return
     text = cursor.mogrify(*query).decode()
-    if connection.server_version < 100_000:
-        # Redshift, which has no DO.
+    if not _is_postgres(connection):
         cursor.execute(f"DECLARE {_CURSOR} CURSOR FOR {single_statement(text, connection)}")
         return
     cursor.execute("SELECT set_config(%s, %s, true)", (_SETTING, text))
@@ -189,6 +188,11 @@ def _execute(connection: Any, cursor: Any, query: tuple[Any, ...]) -> None:
         f"DO $$ DECLARE query refcursor := '{_CURSOR}'; "
         f"BEGIN OPEN query FOR EXECUTE current_setting('{_SETTING}'); END $$"
     )
+
+
+def _is_postgres(connection: Any) -> bool:
+    """Tell PostgreSQL from Redshift, which calls itself version 8 and has neither DO nor types of one's own."""
+    return bool(connection.info.server_version >= 100_000)
 
 
 def _fetch_from(connection: Any, cursor: Any) -> _Fetch:
@@ -232,7 +236,8 @@ class _PostgresFetch:
         description = part.description
         if self._conversions is None:
             types = [column[1] for column in description]
-            self._conversions = postgres_conversions(self._connection.cursor(**self._plain), types)
+            catalog = self._connection.cursor(**self._plain) if _is_postgres(self._connection) else None
+            self._conversions = postgres_conversions(catalog, types)
         return RowBatch(part.rowcount, partial(_converted, part.fetchall, self._conversions)), description
 
 

@@ -133,10 +133,8 @@ def single_statement(sql: str, connection: Any, *, parameter: str = "sql") -> st
 
 def _dialect(connection: Any) -> _Dialect:
     match driver_of(connection):
-        case "psycopg":
+        case "psycopg" | "psycopg2":
             escaping = connection.info.parameter_status("standard_conforming_strings") == "off"
-        case "psycopg2":
-            escaping = connection.get_parameter_status("standard_conforming_strings") == "off"
         case "MySQLdb" | "pymysql" | "mysql":
             return _mysql_dialect(connection)
         case "sqlite3":

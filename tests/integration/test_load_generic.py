@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -119,27 +119,24 @@ def test_load_data_leaves_nothing_in_the_temporary_folder(mysql, output, tmp_pat
     uri = output.write(line("u1", "a"))
     import MySQLdb
 
-    failures: list[Exception] = []
-
-    def run() -> None:
-        try:
-            load(mysql, uri, write_mode="append")
-        except Exception as error:
-            failures.append(error)
-
-    with closing(MySQLdb.connect(host="127.0.0.1", port=mysql.port, user="root", db=mysql.name)) as other:
+    waiting = (
+        "SELECT count(*) FROM information_schema.processlist "
+        "WHERE info RLIKE '^(LOAD DATA|INSERT INTO .recs)' AND db = %s"
+    )
+    with (
+        closing(MySQLdb.connect(host="127.0.0.1", port=mysql.port, user="root", db=mysql.name)) as other,
+        ThreadPoolExecutor(1) as pool,
+    ):
         other.cursor().execute("SELECT * FROM recs FOR UPDATE")
-        thread = Thread(target=run)
-        thread.start()
+        loading = pool.submit(load, mysql, uri, write_mode="append")
         deadline = time.monotonic() + 30
-        loading = "SELECT count(*) FROM information_schema.processlist WHERE info RLIKE '^(LOAD DATA|INSERT INTO .recs)' AND db = %s"
-        while mysql.execute(loading, [mysql.name]) != [(1,)]:
-            assert thread.is_alive(), failures
+        while mysql.execute(waiting, [mysql.name]) != [(1,)]:
+            assert not loading.done(), loading.exception()
             assert time.monotonic() < deadline, "the rows were never seen to wait"
         found = list((tmp_path / "temporary").iterdir())
         other.rollback()
-        thread.join()
-    assert (failures, found) == ([], [])
+        loading.result()
+    assert found == []
     assert mysql.read() == rows("u1", "a")
 
 
