@@ -48,8 +48,8 @@ class SqlToPersonalizeInputOperator(AwsBaseOperator[S3Hook]):
     service's quotas, and appear all at once when the query has ended well; part files of an earlier run are then
     replaced or deleted. Whatever fails before leaves the prefix as it was.
 
-    :param sql: The query: one ``SELECT``, or the path of a ``.sql`` file. It only reads: its session cannot write, as far
-        as the database has such sessions.
+    :param sql: The query: one ``SELECT``, or the path of a ``.sql`` file. It only reads: its session cannot write,
+        as far as the database has such sessions.
     :param sql_conn_id: The Airflow connection of the database, of any kind with a ``DbApiHook``.
     :param s3_uri: The prefix that takes the lines, as ``s3://bucket/folder/``; a ``/`` is added at the end where it is
         missing. It has to be this task's own: other objects there are an error, since the job would read them too.
