@@ -11,6 +11,7 @@ from typing import Any
 from airflow_provider_personalize.batch.rows import Batch
 from airflow_provider_personalize.sinks.base import VALUE, Sink
 from airflow_provider_personalize.sinks.load import Load, TableColumn
+from airflow_provider_personalize.transfers.statements import read_only
 
 #: Entities in one DELETE of a merge: every database takes as many bound values.
 DELETED_AT_ONCE = 500
@@ -27,17 +28,45 @@ class GenericSink(Sink):
     ddl_commits = True
 
     def __init__(self, hook: Any, connection: Any, load: Load) -> None:
-        if hook.supports_autocommit:
+        if hook.supports_autocommit or getattr(connection, "autocommit", False) is True:
             hook.set_autocommit(connection, False)
         self.placeholder = hook.placeholder
         self._engine = hook.get_sqlalchemy_engine()
+        #: The columns of the target, where this load has created it.
+        self._created: Mapping[str, str] | None = None
         super().__init__(hook, connection, load)
+
+    def open_cursor(self) -> Any:
+        """Open a cursor that gives tuples, whatever the connection is set to."""
+        return _TupleCursor(self.connection.cursor())
+
+    def begin_reading(self) -> None:
+        """Only read, as far as the database can."""
+        read_only(self.connection)
+
+    def create(self, table: str, columns: Mapping[str, str], *, if_missing: bool = False) -> None:
+        """Create a table, and note which columns the target has got."""
+        super().create(table, columns, if_missing=if_missing)
+        if table == self.target:
+            self._created = columns
+
+    def look(self) -> bool:
+        """Look at the target's columns; no other connection sees those that this transaction has made."""
+        if self._created is None:
+            return super().look()
+        self.existing = {self.fold(name): TableColumn("", optional=True) for name in self._created}
+        return True
 
     def describe(self) -> Mapping[str, TableColumn] | None:
         """Read the columns through SQLAlchemy."""
         import sqlalchemy
 
-        inspector = sqlalchemy.inspect(self._engine)
+        try:
+            return self._described(sqlalchemy.inspect(self._engine))
+        finally:
+            self._engine.dispose()
+
+    def _described(self, inspector: Any) -> Mapping[str, TableColumn] | None:
         if not inspector.has_table(self.load.table, schema=self.load.schema):
             return None
         return {
@@ -91,3 +120,25 @@ class GenericSink(Sink):
                     seen_null = True
                     self.execute(f"DELETE FROM {self.target} WHERE {name} IS NULL")
                 yield batch
+
+
+class _TupleCursor:
+    """A cursor whose rows are tuples: a connection can ask for dicts."""
+
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cursor, name)
+
+    def fetchone(self) -> Any:
+        """Fetch the next row."""
+        return _as_tuple(self._cursor.fetchone())
+
+    def fetchall(self) -> list[Any]:
+        """Fetch all rows that are left."""
+        return list(map(_as_tuple, self._cursor.fetchall()))
+
+
+def _as_tuple(row: Any) -> Any:
+    return tuple(row.values()) if isinstance(row, Mapping) else row

@@ -6,6 +6,7 @@ import hashlib
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from itertools import islice
 from typing import Any, ClassVar
 
@@ -25,6 +26,8 @@ _ENTITIES = "personalize_entities"
 #: Codes of the servers' errors for a value that does not fit its column (out of range, cut, no number or date, not of
 #: its character set, too long) or a CHECK.
 _REFUSALS = frozenset({1264, 1265, 1292, 1366, 1367, 1406, 3819, 4025})
+#: Drops the mode in which a backslash is one: files for LOAD DATA, and values that MySQL Connector binds, are escaped.
+_ESCAPING = "REPLACE(@@sql_mode, 'NO_BACKSLASH_ESCAPES', '')"
 _TEXT_TYPE = re.compile("char|text")
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\x1a": "\\Z"})
 
@@ -67,6 +70,8 @@ class MySqlSink(Sink):
             from MySQLdb.cursors import Cursor  # type: ignore[import-untyped]
 
             return self.connection.cursor(Cursor)
+        if self.driver == "pymysql":
+            return self.connection.cursor(import_module("pymysql.cursors").Cursor)
         return self.connection.cursor(buffered=True) if self.driver == CONNECTOR else self.connection.cursor()
 
     @property
@@ -91,12 +96,13 @@ class MySqlSink(Sink):
         """Make a value that does not fit an error, whatever the server's mode, and text UTF-8."""
         self.execute("SET NAMES utf8mb4")
         self._set_zone()
-        self.execute("SET SESSION sql_mode = CONCAT_WS(',', NULLIF(@@sql_mode, ''), 'STRICT_ALL_TABLES')")
+        self.execute(f"SET SESSION sql_mode = CONCAT_WS(',', NULLIF({_ESCAPING}, ''), 'STRICT_ALL_TABLES')")
 
     def begin_reading(self) -> None:
         """Take one snapshot for all statements."""
         self.execute("SET NAMES utf8mb4 COLLATE utf8mb4_bin")
         self._set_zone()
+        self.execute(f"SET SESSION sql_mode = {_ESCAPING}")
         self.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
 
     def _set_zone(self) -> None:
@@ -175,17 +181,20 @@ class MySqlSink(Sink):
 
     def insert(self, table: str, names: list[str], rows: Iterator[tuple[Any, ...]]) -> int | None:
         """Write rows into a file for LOAD DATA where client and server allow that."""
-        if not getattr(self.hook, "local_infile", False):
+        # MySQL Connector opens no file that has no name.
+        if not getattr(self.hook, "local_infile", False) or self.driver == CONNECTOR:
             return super().insert(table, names, rows)
         sql = self.with_placeholders(
             f"LOAD DATA LOCAL INFILE {VALUE} INTO TABLE {table} CHARACTER SET utf8mb4 ({', '.join(names)})"
         )
         taken: int | None = 0
         while chunk := list(islice(rows, FILE_ROWS)):
-            with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="", prefix="personalize-rows-") as file:
+            # A file without a name: whoever is killed leaves no ids behind in the temporary folder.
+            with tempfile.TemporaryFile("w", encoding="utf-8", newline="") as file:
                 file.writelines("\t".join(map(_in_file, row)) + "\n" for row in chunk)
                 file.flush()
-                self.cursor.execute(sql, [file.name])
+                file.seek(0)
+                self.cursor.execute(sql, [f"/dev/fd/{file.fileno()}"])
                 taken = self.counted(taken)
             # With LOCAL, what would be an error is a warning, and the value is changed or the row left out.
             self.execute("SHOW WARNINGS")

@@ -12,6 +12,7 @@ from airflow_provider_personalize.batch.rows import Column
 from airflow_provider_personalize.sinks.base import Sink
 from airflow_provider_personalize.sinks.load import Load, TableColumn
 from airflow_provider_personalize.sinks.values import UnfitValueError
+from airflow_provider_personalize.transfers.statements import read_only
 
 #: Milliseconds to wait for another writer; SQLite has one at a time.
 BUSY_TIMEOUT = 600_000
@@ -21,6 +22,9 @@ class SqliteSink(Sink):
     """Load into SQLite by ``executemany``. ``schema`` is the name of an attached database."""
 
     def __init__(self, hook: Any, connection: Any, load: Load) -> None:
+        if hasattr(connection, "autocommit"):
+            # From Python 3.12 on, a connection can be one whose commit() does nothing.
+            connection.autocommit = -1  # sqlite3.LEGACY_TRANSACTION_CONTROL
         connection.isolation_level = None
         connection.row_factory = None
         connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
@@ -31,7 +35,8 @@ class SqliteSink(Sink):
         self.execute("BEGIN IMMEDIATE")
 
     def begin_reading(self) -> None:
-        """Begin as a reader."""
+        """Begin as a reader that cannot write."""
+        read_only(self.connection)
         self.execute("BEGIN")
 
     def describe(self) -> Mapping[str, TableColumn] | None:

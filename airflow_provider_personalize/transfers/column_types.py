@@ -1,5 +1,5 @@
 """
-Values of PostgreSQL that a driver hands over as the server writes them, and what they stand for.
+Values that a driver hands over as the server writes them, and what they stand for.
 
 Drivers know the arrays of the built-in types, each of them others. What a column holds is therefore asked of the
 server: an array is what ``pg_type`` calls one, whatever it is an array of.
@@ -16,6 +16,8 @@ from typing import Any
 Conversion = Callable[[Any], Any]
 
 _BPCHAR = 1042
+#: MySQL's flag of a column that is a set.
+_SET_FLAG = 2048
 # Followed through domains, of the array's elements: their name, category and the type below them.
 _TYPES = """
     WITH RECURSIVE below AS (
@@ -36,16 +38,16 @@ _TYPES = """
 _KNOWN = frozenset({16, 20, 21, 23, 25, 114, 700, 701, 1043, 1700, 2950, 3802})
 
 
-def postgres_conversions(cursor: Any, types: Sequence[int]) -> dict[int, Conversion]:
+def postgres_conversions(cursor: Any | None, types: Sequence[int]) -> dict[int, Conversion]:
     """
     Return what has to be done to the values of which columns.
 
-    :param cursor: A cursor that gives rows as tuples.
-    :param types: The columns' types, as the cursor's description has them.
+    :param cursor: A cursor that gives rows as tuples, to ask about types; None where the server has but its own.
+    :param types: The columns' types, as the query's description has them.
     """
     asked = set(types) - _KNOWN
-    if not asked:
-        return {}
+    if not asked or cursor is None:
+        return {index: _without_padding for index, kind in enumerate(types) if kind == _BPCHAR}
     cursor.execute(_TYPES, (",".join(map(str, sorted(asked))),))
     conversions: dict[int, Conversion] = {}
     for oid, is_array, delimiter, element, category in cursor.fetchall():
@@ -53,6 +55,31 @@ def postgres_conversions(cursor: Any, types: Sequence[int]) -> dict[int, Convers
         if convert:
             conversions |= {index: convert for index, kind in enumerate(types) if kind == oid}
     return conversions
+
+
+def mysql_conversions(cursor: Any) -> dict[int, Conversion]:
+    """
+    Return what has to be done to which columns of MySQL: sets come as one text, ``a,b``.
+
+    :param cursor: A cursor that has executed the query, of any driver.
+    """
+    match type(cursor).__module__.partition(".")[0]:
+        case "MySQLdb":
+            flags = cursor.description_flags or ()
+        case "pymysql":
+            flags = [field.flags for field in cursor._result.fields]
+        case "mysql":
+            flags = [column[7] for column in cursor.description or ()]
+        case _:
+            return {}
+    return {index: _set for index, flag in enumerate(flags) if flag & _SET_FLAG}
+
+
+def _set(value: Any) -> Any:
+    if isinstance(value, str):
+        # No member of a set has a comma.
+        return value.split(",") if value else []
+    return sorted(value) if isinstance(value, (set, frozenset)) else value
 
 
 def _conversion(is_array: bool, delimiter: str, element: int, category: str) -> Conversion | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +23,7 @@ from botocore.exceptions import ClientError
 from airflow_provider_personalize.batch.recipes import MAX_FILE_BYTES, MAX_FILES, MAX_LINES
 from airflow_provider_personalize.exceptions import InvalidLineError, InvalidRequestError, ServiceError
 from airflow_provider_personalize.naming import S3Uri
+from airflow_provider_personalize.transfers.upload_calls import Claim, PrefixCalls, s3_errors
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,8 @@ class PartFiles:
     takes back what it has uploaded.
 
     The prefix belongs to it. It replaces and deletes nothing but part files of its own naming, and refuses to start
-    where other objects are, since a job would read them too.
+    where other objects are, since a job would read them too. A run that begins takes the prefix over from one that is
+    there, which then fails before its files appear.
 
     :param client: boto3's S3 client.
     :param prefix: The prefix, ending in ``/``.
@@ -66,6 +68,7 @@ class PartFiles:
     :param max_lines: The most lines of one file; can be set until the first line is written.
     :param max_bytes: The most bytes of one file.
     :param max_files: The most files.
+    :param renew: Gives another client, with fresh credentials, where those of this one have expired.
     """
 
     def __init__(
@@ -77,13 +80,15 @@ class PartFiles:
         max_lines: int = MAX_LINES,
         max_bytes: int = MAX_FILE_BYTES,
         max_files: int = MAX_FILES,
+        renew: Callable[[], Any] | None = None,
     ) -> None:
         self.max_lines = max_lines
         #: Bytes written so far.
         self.bytes = 0
-        self._client = client
+        self._calls = PrefixCalls(client, prefix, renew)
         self._prefix = prefix
         self._upload_args = dict(upload_args or {})
+        self._claim = Claim(self._calls, self._upload_args)
         self._max_bytes = max_bytes
         self._max_files = max_files
         self._files: list[_File] = []
@@ -102,9 +107,10 @@ class PartFiles:
         Make sure that the prefix is free for this run.
 
         :raises InvalidRequestError: if other objects than part files are there.
+        :raises PersonalizeError: if another run begins at the same time.
         """
-        with _s3_errors(self._prefix):
-            foreign = list(islice((key for key in self._keys() if not self._is_ours(key)), 4))
+        with self._errors():
+            foreign = list(islice((key for key in self._calls.object_keys() if not self._is_ours(key)), 4))
             if foreign:
                 raise InvalidRequestError(
                     f"s3_uri: expected {self._prefix} to hold nothing but earlier part files, since a job reads "
@@ -112,6 +118,12 @@ class PartFiles:
                     "task a folder of its own, or move these objects away."
                 )
             self._abort_leftovers()
+            try:
+                self._claim.take()
+            except BaseException:
+                self._claim.give_back()
+                self._pool.shutdown()
+                raise
         return self
 
     def __exit__(
@@ -121,7 +133,8 @@ class PartFiles:
         self._pool.shutdown(cancel_futures=True)
         started = [file for file in self._files if not file.upload_id.cancelled() and not file.upload_id.exception()]
         with ThreadPoolExecutor(THREADS) as pool:
-            pool.map(lambda file: self._abort(file.key, file.upload_id.result()), started)
+            pool.map(lambda file: self._calls.abort(file.key, file.upload_id.result()), started)
+        self._claim.give_back()
 
     def write(self, lines: Sequence[str], before: str = "", after: str = "\n") -> int:
         """
@@ -160,11 +173,14 @@ class PartFiles:
 
         Until the first file appears, the prefix is untouched. Should it fail among them, or be killed, some files are
         of this run and some of an earlier one; another run puts that right.
+
+        :raises PersonalizeError: if another run has begun at the prefix.
         """
-        with _s3_errors(self._prefix):
+        with self._errors():
             if self._files:
                 self._flush(self._files[-1])
             parts = [[part.result() for part in file.parts] for file in self._files]
+            self._claim.check()
             for _ in self._pool.map(self._complete, list(self._files), parts):
                 pass
             published = {file.key for file in self._files}
@@ -177,21 +193,26 @@ class PartFiles:
 
         :param keep: The keys of those that stay.
         """
-        with _s3_errors(self._prefix):
-            stale = (key for key in self._keys() if key not in keep and self._is_ours(key) and not key.endswith("/"))
+        with self._errors():
+            self._claim.check()
+            found = self._calls.object_keys()
+            stale = (key for key in found if key not in keep and self._is_ours(key) and not key.endswith("/"))
             while keys := list(islice(stale, 1_000)):
-                answer = self._client.delete_objects(
-                    Bucket=self._prefix.bucket, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True}
-                )
+                delete = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+                answer = self._calls("delete_objects", Delete=delete)
                 for error in answer.get("Errors", ()):
                     raise ClientError({"Error": error}, "DeleteObjects")
                 log.info("Deleted %d part files of an earlier run under %s", len(keys), self._prefix)
 
-    def _keys(self) -> Iterator[str]:
-        pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self._prefix.bucket, Prefix=self._prefix.key
-        )
-        return (entry["Key"] for page in pages for entry in page.get("Contents", ()))
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn S3's refusals into errors that say what to do; where another run is the reason, they say that."""
+        try:
+            with s3_errors(self._prefix):
+                yield
+        except ServiceError:
+            self._claim.check()
+            raise
 
     def _is_ours(self, key: str) -> bool:
         # The S3 console makes a folder by an empty object of the prefix's own name.
@@ -200,15 +221,15 @@ class PartFiles:
     def _abort_leftovers(self) -> None:
         """Abort the uploads of a run that was killed: nobody sees them, but they are billed."""
         try:
-            pages = self._client.get_paginator("list_multipart_uploads").paginate(
-                Bucket=self._prefix.bucket, Prefix=self._prefix.key
-            )
-            for upload in [upload for page in pages for upload in page.get("Uploads", ())]:
-                if self._is_ours(upload["Key"]):
-                    log.info("Aborting the unfinished upload of %s that an earlier run has left", upload["Key"])
-                    self._abort(upload["Key"], upload["UploadId"])
+            uploads = self._calls.uploads(self._prefix.key)
         except ClientError as error:
             log.info("Unfinished uploads of earlier runs were not looked for: %s", error)
+            return
+        # The claim first: a run that is there after all then knows before it looks whether it may publish.
+        for key, upload_id in sorted(uploads, key=lambda upload: not self._claim.is_key(upload[0])):
+            if self._is_ours(key) or self._claim.is_key(key):
+                log.info("Aborting the unfinished upload of %s that an earlier run has left", key)
+                self._calls.abort(key, upload_id)
 
     def _open(self) -> _File:
         if len(self._files) == self._max_files:
@@ -240,7 +261,7 @@ class PartFiles:
         self._places.acquire()
         if self._failure:
             self._places.release()
-            with _s3_errors(self._prefix):
+            with self._errors():
                 raise self._failure
         body = b"".join(file.buffer)
         file.buffer.clear()
@@ -248,15 +269,15 @@ class PartFiles:
         file.parts.append(self._pool.submit(self._upload, file, len(file.parts) + 1, body))
 
     def _create(self, key: str) -> str:
-        answer = self._client.create_multipart_upload(
-            Bucket=self._prefix.bucket, Key=key, **{"ContentType": "application/json", **self._upload_args}
+        answer = self._calls(
+            "create_multipart_upload", Key=key, **{"ContentType": "application/json", **self._upload_args}
         )
         return str(answer["UploadId"])
 
     def _upload(self, file: _File, number: int, body: bytes) -> dict[str, Any]:
         try:
-            answer = self._client.upload_part(
-                Bucket=self._prefix.bucket,
+            answer = self._calls(
+                "upload_part",
                 Key=file.key,
                 # Submitted before any of its parts, so it never waits for a thread that waits for it.
                 UploadId=file.upload_id.result(),
@@ -273,47 +294,9 @@ class PartFiles:
         return {"PartNumber": number, "ETag": answer["ETag"], **checksums}
 
     def _complete(self, file: _File, parts: list[dict[str, Any]]) -> None:
-        self._client.complete_multipart_upload(
-            Bucket=self._prefix.bucket,
+        self._calls(
+            "complete_multipart_upload",
             Key=file.key,
             UploadId=file.upload_id.result(),
             MultipartUpload={"Parts": parts},
         )
-
-    def _abort(self, key: str, upload_id: str) -> None:
-        try:
-            self._client.abort_multipart_upload(Bucket=self._prefix.bucket, Key=key, UploadId=upload_id)
-        except ClientError as error:
-            # NoSuchUpload: it was completed, or somebody else has aborted it.
-            if error.response.get("Error", {}).get("Code") != "NoSuchUpload":
-                log.warning(
-                    "The unfinished upload of s3://%s/%s could not be aborted (%s). Nobody sees it, but it is billed "
-                    "until a lifecycle rule of the bucket removes it.",
-                    self._prefix.bucket,
-                    key,
-                    error,
-                )
-
-
-@contextmanager
-def _s3_errors(prefix: S3Uri) -> Iterator[None]:
-    """Turn S3's refusals into errors that say what to do."""
-    try:
-        yield
-    except ClientError as error:
-        details = error.response.get("Error", {})
-        code = str(details.get("Code", "Unknown"))
-        remedies = {
-            "AccessDenied": (
-                f"Allow the Airflow connection's identity s3:ListBucket on the bucket {prefix.bucket}, and "
-                f"s3:PutObject, s3:AbortMultipartUpload and s3:DeleteObject under {prefix}; where that is encrypted "
-                "with a KMS key, kms:GenerateDataKey and kms:Decrypt too."
-            ),
-            "NoSuchBucket": f"Check the bucket in s3_uri ({prefix}), and the account and region of aws_conn_id.",
-        }
-        raise ServiceError(
-            operation=f"S3's {error.operation_name} for {prefix}",
-            code=code,
-            reason=str(details.get("Message", "")),
-            remedy=remedies.get(code, ""),
-        ) from error

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_personalize.compat import BaseHook
 from airflow_provider_personalize.exceptions import InvalidRequestError
-from airflow_provider_personalize.transfers.column_types import Conversion, postgres_conversions
+from airflow_provider_personalize.transfers.column_types import Conversion, mysql_conversions, postgres_conversions
 from airflow_provider_personalize.transfers.statements import driver_of, read_only, single_statement
 
 if TYPE_CHECKING:
@@ -159,6 +159,9 @@ def _streaming_cursor(connection: Any) -> Any:
             return connection.cursor(cursor_factory=import_module("psycopg2.extensions").cursor)
         case "MySQLdb" | "pymysql" as driver:
             return connection.cursor(import_module(f"{driver}.cursors").SSCursor)
+        case "duckdb" | "_duckdb":
+            # What DuckDB calls a cursor is another connection, outside the transaction.
+            return connection
         case _:
             cursor = connection.cursor()
             with suppress(AttributeError, TypeError):
@@ -177,8 +180,7 @@ def _execute(connection: Any, cursor: Any, query: tuple[Any, ...]) -> None:
         cursor.execute(*query)
         return
     text = cursor.mogrify(*query).decode()
-    if connection.server_version < 100_000:
-        # Redshift, which has no DO.
+    if not _is_postgres(connection):
         cursor.execute(f"DECLARE {_CURSOR} CURSOR FOR {single_statement(text, connection)}")
         return
     cursor.execute("SELECT set_config(%s, %s, true)", (_SETTING, text))
@@ -186,6 +188,11 @@ def _execute(connection: Any, cursor: Any, query: tuple[Any, ...]) -> None:
         f"DO $$ DECLARE query refcursor := '{_CURSOR}'; "
         f"BEGIN OPEN query FOR EXECUTE current_setting('{_SETTING}'); END $$"
     )
+
+
+def _is_postgres(connection: Any) -> bool:
+    """Tell PostgreSQL from Redshift, which calls itself version 8 and has neither DO nor types of one's own."""
+    return bool(connection.info.server_version >= 100_000)
 
 
 def _fetch_from(connection: Any, cursor: Any) -> _Fetch:
@@ -196,17 +203,23 @@ def _fetch_from(connection: Any, cursor: Any) -> _Fetch:
         case "psycopg2":
             plain = {"cursor_factory": import_module("psycopg2.extensions").cursor}
         case _:
-            return partial(_fetch_made, cursor)
+            return _MadeFetch(cursor)
     return _PostgresFetch(connection, plain)
 
 
-def _fetch_made(cursor: Any, count: int) -> tuple[RowBatch, Any]:
-    """Fetch rows as the driver makes them at once."""
-    rows = cursor.fetchmany(count)
-    if rows and isinstance(rows[0], Mapping):
-        # A connection can ask for rows as dicts; their values come in the columns' order.
-        rows = [tuple(row.values()) for row in rows]
-    return RowBatch(len(rows), lambda: rows), cursor.description
+class _MadeFetch:
+    """Fetches rows as the driver makes them at once."""
+
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
+        self._conversions = mysql_conversions(cursor)
+
+    def __call__(self, count: int) -> tuple[RowBatch, Any]:
+        rows = self._cursor.fetchmany(count)
+        if rows and isinstance(rows[0], Mapping):
+            # A connection can ask for rows as dicts; their values come in the columns' order.
+            rows = [tuple(row.values()) for row in rows]
+        return RowBatch(len(rows), partial(_converted, lambda: rows, self._conversions)), self._cursor.description
 
 
 class _PostgresFetch:
@@ -223,15 +236,16 @@ class _PostgresFetch:
         description = part.description
         if self._conversions is None:
             types = [column[1] for column in description]
-            self._conversions = postgres_conversions(self._connection.cursor(**self._plain), types)
+            catalog = self._connection.cursor(**self._plain) if _is_postgres(self._connection) else None
+            self._conversions = postgres_conversions(catalog, types)
         return RowBatch(part.rowcount, partial(_converted, part.fetchall, self._conversions)), description
 
 
 def _converted(
-    fetch: Callable[[], list[tuple[Any, ...]]], conversions: Mapping[int, Conversion]
+    fetch: Callable[[], Sequence[Sequence[Any]]], conversions: Mapping[int, Conversion]
 ) -> Sequence[Sequence[Any]]:
     rows = fetch()
-    if not conversions:
+    if not rows or not conversions:
         return rows
     columns = list(zip(*rows, strict=True))
     for index, convert in conversions.items():

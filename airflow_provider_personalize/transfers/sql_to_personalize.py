@@ -65,7 +65,8 @@ class SqlToPersonalizeInputOperator(ReadArguments, PersonalizeTaskMixin, AwsBase
     service's quotas, and appear all at once when the query has ended well; part files of an earlier run are then
     replaced or deleted. Whatever fails before leaves the prefix as it was.
 
-    :param sql: The query: one ``SELECT``, or the path of a ``.sql`` file.
+    :param sql: The query: one ``SELECT``, or the path of a ``.sql`` file. It only reads: its session cannot write,
+        as far as the database has such sessions.
     :param sql_conn_id: The Airflow connection of the database, of any kind with a ``DbApiHook``.
     :param s3_uri: The prefix that takes the lines, as ``s3://bucket/folder/``; a ``/`` is added at the end where it is
         missing. It has to be this task's own: other objects there are an error, since the job would read them too.
@@ -160,7 +161,9 @@ class SqlToPersonalizeInputOperator(ReadArguments, PersonalizeTaskMixin, AwsBase
         if self.recipe and recipe is None:
             self.log.warning("The recipe %s is new to this package: the columns alone decide.", self.recipe)
         database = database_hook(self.sql_conn_id, self.hook_params)
-        with PartFiles(self.hook.get_conn(), prefix, upload_args=self._upload_args()) as files:
+        with PartFiles(
+            self.hook.get_conn(), prefix, upload_args=self._upload_args(), renew=self._renewed_client
+        ) as files:
             with stream_query(database, self.sql, self.parameters) as query:
                 lines = InputRows(query.columns, filter_values=self.filter_values, recipe=recipe)
                 files.max_lines = min(lines.max_lines, self.max_lines_per_file or lines.max_lines)
@@ -192,6 +195,10 @@ class SqlToPersonalizeInputOperator(ReadArguments, PersonalizeTaskMixin, AwsBase
             output_uri=str(_prefix(self.s3_uri)),
             written=self._written,
         )
+
+    def _renewed_client(self) -> Any:
+        # A new hook: this one keeps the connection that it has read, and its client.
+        return self.aws_hook_class(**self._hook_parameters).get_conn()
 
     def _upload_args(self) -> dict[str, Any]:
         encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self.kms_key_arn} if self.kms_key_arn else {}

@@ -106,7 +106,13 @@ def single_statement(sql: str, connection: Any, *, parameter: str = "sql") -> st
     :raises InvalidRequestError: if it is not exactly one statement, or does something else than give rows.
     """
     dialect = _dialect(connection)
-    start, end, words = _read(sql, dialect, parameter)
+    try:
+        start, end, words = _read(sql, dialect, parameter)
+    except InvalidRequestError:
+        if dialect is not _ANY or ";" in sql.rstrip("; \t\r\n"):
+            raise
+        # With strings of another kind, as 'it\'s'; where there is no semicolon, there is one statement all the same.
+        start, end, words = 0, len(sql.rstrip("; \t\r\n")), re.findall(r"\A\s*(\(|\w+)", sql.lower()) or [""]
     if dialect is _ANY and ";" in sql[start:end] and _AMBIGUOUS.search(sql[start:end]):
         raise InvalidRequestError(
             f"{parameter}: expected a query that holds no semicolon, got {_cut(sql[start:end])!r}: it cannot be "
@@ -127,10 +133,8 @@ def single_statement(sql: str, connection: Any, *, parameter: str = "sql") -> st
 
 def _dialect(connection: Any) -> _Dialect:
     match driver_of(connection):
-        case "psycopg":
+        case "psycopg" | "psycopg2":
             escaping = connection.info.parameter_status("standard_conforming_strings") == "off"
-        case "psycopg2":
-            escaping = connection.get_parameter_status("standard_conforming_strings") == "off"
         case "MySQLdb" | "pymysql" | "mysql":
             return _mysql_dialect(connection)
         case "sqlite3":

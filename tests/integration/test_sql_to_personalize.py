@@ -6,6 +6,8 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Barrier, Thread
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -13,8 +15,15 @@ import pytest
 import requests
 from airflow.exceptions import AirflowSkipException
 from botocore.awsrequest import AWSResponse
+from botocore.client import BaseClient
+from botocore.exceptions import ClientError
 
-from airflow_provider_personalize.exceptions import InvalidLineError, InvalidRequestError, ServiceError
+from airflow_provider_personalize.exceptions import (
+    InvalidLineError,
+    InvalidRequestError,
+    PersonalizeError,
+    ServiceError,
+)
 from airflow_provider_personalize.naming import parse_s3_uri
 from airflow_provider_personalize.transfers.part_files import PART_BYTES, PartFiles
 from airflow_provider_personalize.transfers.query import database_hook, stream_query
@@ -328,6 +337,139 @@ def test_unfinished_uploads_of_a_killed_run_are_aborted_and_others_are_not(sqlit
         bucket.client.create_multipart_upload(Bucket=bucket.name, Key=key)
     run("SELECT 1 AS user_id", "lite")
     assert sorted(bucket.unfinished()) == ["elsewhere/part-00000.json", "in/video.mp4"]
+
+
+def test_of_two_runs_at_once_the_earlier_one_says_so_and_nothing_is_mixed(bucket):
+    with PartFiles(bucket.client, PREFIX, max_lines=1) as first:
+        first.write(["a", "a", "a"])
+        with PartFiles(bucket.client, PREFIX, max_lines=1) as second:
+            second.write(["b", "b"])
+            second.publish()
+        with pytest.raises(PersonalizeError, match=r"(?s)Another run.*s3_uri of its own.*s3://personalize-input/in/"):
+            first.publish()
+    assert bucket.read("in/") == {"part-00000.json": b"b\n", "part-00001.json": b"b\n"}
+    assert bucket.unfinished() == []
+
+
+def test_a_run_that_has_uploaded_nothing_yet_sees_the_other_one_too(bucket):
+    with PartFiles(bucket.client, PREFIX) as first:
+        with PartFiles(bucket.client, PREFIX) as second:
+            first.write(["a"])
+            second.write(["b"])
+            with pytest.raises(PersonalizeError, match="Another run"):
+                first.publish()
+            second.publish()
+        with pytest.raises(PersonalizeError, match="Another run"):
+            first.delete_parts()
+    assert bucket.read("in/") == {"part-00000.json": b"b\n"}
+    assert bucket.unfinished() == []
+
+
+def test_of_two_runs_that_begin_together_one_goes_on(bucket):
+    """Each has looked for others before either says that it is there, and neither is over before both have said so."""
+    both_looked, both_began = Barrier(2, timeout=30), Barrier(2, timeout=30)
+    published, refused = [], []
+
+    def run_one(name: str) -> None:
+        client, created = boto3.client("s3"), []
+
+        def wait_for_the_other(**_: Any) -> None:
+            if not created:
+                created.append(1)
+                both_looked.wait()
+
+        client.meta.events.register("before-send.s3.CreateMultipartUpload", wait_for_the_other)
+        files = PartFiles(client, PREFIX)
+        try:
+            try:
+                files.__enter__()
+            finally:
+                both_began.wait()
+            with files_of(files):
+                files.write([name])
+                files.publish()
+            published.append(name)
+        except PersonalizeError as error:
+            refused.append(str(error))
+        finally:
+            client.close()
+
+    @contextmanager
+    def files_of(files: PartFiles) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            files.__exit__(None, None, None)
+
+    threads = [Thread(target=run_one, args=(name,)) for name in ("a", "b")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    [error] = refused
+    assert error.startswith("Another run")
+    assert bucket.read("in/") == {"part-00000.json": f"{published[0]}\n".encode()}
+    assert bucket.unfinished() == []
+
+
+def test_a_killed_run_does_not_block_the_next_one(sqlite, bucket):
+    killed = PartFiles(bucket.client, PREFIX).__enter__()
+    killed.write(["x"])
+    assert bucket.unfinished() != []
+    run("SELECT 1 AS user_id", "lite")
+    assert bucket.lines() == [{"userId": "1"}]
+    assert bucket.unfinished() == []
+    killed.__exit__(None, None, None)
+
+
+def test_a_store_that_lists_no_uploads_is_no_other_run(sqlite, bucket, monkeypatch):
+    def refuse(self, operation, arguments, *, call=BaseClient._make_api_call):
+        if operation == "ListMultipartUploads":
+            raise ClientError({"Error": {"Code": "AccessDenied"}}, operation)
+        return call(self, operation, arguments)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", refuse)
+    run("SELECT 1 AS user_id", "lite")
+    assert bucket.lines() == [{"userId": "1"}]
+
+
+EXPIRED = b"<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>"
+
+
+@pytest.mark.parametrize("operation", ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"])
+def test_credentials_that_expire_are_renewed_and_the_request_is_sent_again(operation, sqlite, bucket, monkeypatch):
+    """The first key expires after some requests; the task gets another one where it got the first."""
+    seen = []
+
+    def expire(self, asked, arguments, *, call=BaseClient._make_api_call):
+        key = self._request_signer._credentials.access_key
+        if asked == operation and key == "testing":
+            seen.append(asked)
+            monkeypatch.setenv("AWS_ACCESS_KEY_ID", "renewed")
+            raise ClientError({"Error": {"Code": "ExpiredToken", "Message": "It has expired."}}, asked)
+        return call(self, asked, arguments)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", expire)
+    run(NUMBERS.format(1001, "i AS item_id"), "lite")
+    monkeypatch.undo()
+    assert seen
+    assert bucket.lines() == [{"itemId": str(i)} for i in range(1, 1002)]
+    assert bucket.unfinished() == []
+
+
+def test_a_part_whose_credentials_expire_twice_is_sent_until_it_arrives(bucket):
+    client = boto3.client("s3")
+    bodies = []
+
+    def expire(request, **_):
+        bodies.append(request.body)
+        return AWSResponse(request.url, 400, {}, _Body(EXPIRED)) if len(bodies) <= 2 else None
+
+    client.meta.events.register("before-send.s3.UploadPart", expire)
+    upload(client, ["a", "b"])
+    client.close()
+    assert len(bodies) == 3
+    assert bucket.read("in/") == {"part-00000.json": b"a\nb\n"}
 
 
 def test_an_empty_result_can_skip_the_branch_and_leaves_an_empty_prefix(sqlite, bucket):

@@ -67,7 +67,13 @@ def test_ids_go_out_as_text_exactly(value, text):
     assert lines(["user_id"], [("a",), (value,), (7,)]) == [{"userId": "a"}, {"userId": text}, {"userId": "7"}]
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=256).filter(str.strip)))
+@given(
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=256).filter(
+            str.strip
+        )
+    )
+)
 def test_any_text_comes_through_unharmed(ids):
     assert lines(["user_id"], [(value,) for value in ids]) == [{"userId": value} for value in ids]
     rows = [(value, [value, value]) for value in ids]
@@ -260,3 +266,28 @@ def test_plain_ids_are_taken_at_once(values):
 )
 def test_what_is_not_plain_is_left_to_a_closer_look(values):
     assert plain_ids(values) is None
+
+
+@pytest.mark.parametrize(
+    ("character", "name"), [("\0", r"NUL \(U\+0000\) at position 1"), ("\ud83d", r"U\+D83D"), ("\udc00", r"U\+DC00")]
+)
+def test_characters_that_no_line_can_hold_name_their_row_and_column(character, name):
+    bad = f"b{character}"
+    rows = [["a" * 9, 1], [bad, 2], ["\U0001f642", 3]]
+    with pytest.raises(InvalidLineError, match=rf"^Row 8 of the query, column User_ID: expected an id.*{name}"):
+        InputRows(["User_ID"]).encode([[user] for user, _ in rows], first_row=7)
+    with pytest.raises(InvalidLineError, match=rf"^Row 8 of the query, column User_ID: .*{name}"):
+        InputRows(["User_ID", "g"], filter_values={"G": "g"}).encode(rows, first_row=7)
+    for column, value in (("item_list", [bad]), ("item_list", json.dumps([bad])), ("genre", bad), ("genre", [bad])):
+        filter_values = {"G": "genre"} if column == "genre" else None
+        with pytest.raises(InvalidLineError, match=rf"^Row 2 of the query, column {column}: .*{name}"):
+            InputRows(["user_id", column], filter_values=filter_values).encode(
+                [["u", ["x"]], ["u", value]] if column == "item_list" else [["u", "x"], ["u", value]]
+            )
+    with pytest.raises(InvalidLineError, match=rf"^Row 1 of the query, column item_attributes: .*{name}"):
+        InputRows(["item_attributes"]).encode([[f'ITEMS.genre = "{bad}"']])
+
+
+def test_halves_that_meet_from_two_rows_are_halves():
+    with pytest.raises(InvalidLineError, match=r"^Row 1 of the query.*U\+D83D"):
+        InputRows(["user_id"]).encode([["a\ud83d"], ["\ude42b"]])
