@@ -4,31 +4,40 @@ PYTHON ?= python3
 # The newest versions that fit by default; `make test RESOLUTION=lowest-direct` takes the oldest that are promised.
 RESOLUTION ?= highest
 
-# What of this package's extras to install; mysql needs MariaDB's headers and a C compiler.
-EXTRAS ?= dev
+# The Airflow to work with, as 3.0 or 2.11; the newest (or oldest) that fits by default.
+AIRFLOW ?=
 
-VENV := .venv$(if $(filter-out highest,$(RESOLUTION)),-$(RESOLUTION))
+# What of this package's extras to install. The driver for mysql is built: from MariaDB's headers, where there are any.
+comma := ,
+HAS_MYSQL := $(shell command -v cc >/dev/null && for name in mysqlclient mariadb libmariadb; do \
+	pkg-config --exists $$name 2>/dev/null && echo yes && break; done)
+EXTRAS ?= dev$(if $(HAS_MYSQL),$(comma)mysql)
+
+VENV := .venv$(addprefix -airflow-,$(AIRFLOW))$(addprefix -,$(filter-out highest,$(RESOLUTION)))
 BIN := $(VENV)/bin
-READY := $(VENV)/ready
+READY := $(VENV)/ready-$(EXTRAS)
 PYTEST := $(BIN)/python -m pytest
 # Tests that neither need the machine to themselves nor share a process.
 WORKERS ?= --numprocesses 2 --dist worksteal
+# What depends on Airflow's version, beside the unit tests.
+JOB_TESTS := tests/integration/test_jobs.py tests/integration/test_recorded.py
 SOURCES := airflow_provider_personalize example_dags tests
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo airflow test test-pure test-unit test-integration test-system test-floor test-wheel \
-	lint format types check bench clean
+.PHONY: help venv demo airflow test test-pure test-unit test-integration test-psycopg2 test-system test-wheel \
+	test-airflow test-floor lint format types check bench clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --resolution $(RESOLUTION) --editable '.[$(EXTRAS)]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --resolution $(RESOLUTION) \
+		--editable '.[$(EXTRAS)]' $(AIRFLOW:%='apache-airflow==%.*')
 	@touch $@
 
 venv: $(READY) ## Make the virtual environment
@@ -39,10 +48,15 @@ demo: $(READY) ## Run the nightly email list once, end to end, and show what cam
 airflow: $(READY) ## Start Airflow with everything around it, to look at in a browser, until Ctrl-C
 	@$(BIN)/python -m example_dags.demo.run airflow
 
-test: test-pure test-unit test-integration test-system ## Run all tests
+test: export SKIPPED_TO := $(abspath .state)/skipped
+test: ## Run all tests, and say at the end which were skipped
+	@mkdir -p .state && rm -f $(SKIPPED_TO)
+	@$(MAKE) --no-print-directory test-pure test-unit test-integration test-psycopg2 test-system; result=$$?; \
+		if [ -s $(SKIPPED_TO) ]; then echo; echo "Skipped, and what would have it run:"; cat $(SKIPPED_TO); fi; \
+		exit $$result
 
 test-pure: $(READY) ## Run the tests of the pure modules, with Airflow and boto3 out of reach
-	$(PYTEST) tests/unit --pure
+	SKIPPED_TO= $(PYTEST) tests/unit --pure
 
 test-unit: $(READY)
 	$(PYTEST) $(WORKERS) tests/unit
@@ -50,14 +64,20 @@ test-unit: $(READY)
 test-integration: $(READY)
 	$(PYTEST) $(WORKERS) tests/integration
 
+test-psycopg2: $(READY) ## Run the integration tests that use PostgreSQL once more, with psycopg 2 for psycopg 3
+	$(PYTEST) $(WORKERS) tests/integration --psycopg2
+
 test-system: $(READY)
 	$(PYTEST) tests/system --ignore tests/system/test_wheel.py
 
 test-wheel: $(READY) ## Build the wheel, install it into a fresh environment, and test it there
 	$(PYTEST) tests/system/test_wheel.py
 
-test-floor: ## Run the unit tests on the oldest versions that are promised
-	@$(MAKE) test-unit RESOLUTION=lowest-direct
+test-airflow: $(READY) ## Run the unit and job tests; with AIRFLOW=3.0, say, in an environment of that version
+	$(PYTEST) $(WORKERS) tests/unit $(JOB_TESTS)
+
+test-floor: ## Run the unit and job tests on the oldest versions that are promised
+	@$(MAKE) test-airflow RESOLUTION=lowest-direct
 
 lint: $(READY) ## Check style and format
 	$(BIN)/ruff check

@@ -124,7 +124,16 @@ def differences(
         for field in ("filterArn", "jobInput.s3DataSource.kmsKeyArn", "jobOutput.s3DataDestination.kmsKeyArn")
         if field in theirs and field not in ours
     ]
-    return {field: (theirs.get(field), ours.get(field)) for field in compared if theirs.get(field) != ours.get(field)}
+    pairs = {field: (theirs.get(field), ours.get(field)) for field in compared}
+    return {field: pair for field, pair in pairs.items() if not _alike(*pair)}
+
+
+def _alike(theirs: Any, ours: Any) -> bool:
+    """Compare two values; the service may write a number that it keeps as text another way, as ``30.0`` for ``30``."""
+    try:
+        return bool(theirs == ours or float(theirs) == float(ours))
+    except (TypeError, ValueError):
+        return False
 
 
 def _flat(value: Mapping[str, Any], path: str = "") -> dict[str, Any]:

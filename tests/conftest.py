@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from importlib.abc import MetaPathFinder
 from pathlib import Path
@@ -84,12 +85,18 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--pure``."""
+    """Add ``--pure`` and ``--psycopg2``."""
     parser.addoption(
         "--pure",
         action="store_true",
         help="run the tests of the pure modules only, with Airflow and AWS's libraries out of reach: were one of those "
         "modules to import any of them, directly or through another, its tests would fail",
+    )
+    parser.addoption(
+        "--psycopg2",
+        action="store_true",
+        help="run the tests that use PostgreSQL only, with psycopg 3 out of reach: Airflow's hook takes that where it "
+        "is installed beside SQLAlchemy 2, and psycopg 2 otherwise",
     )
 
 
@@ -103,6 +110,38 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("filterwarnings", line)
     if config.getoption("pure"):
         sys.meta_path.insert(0, _Refuse())
+    if config.getoption("psycopg2"):
+        folder = str(Path(__file__).parent / "without_psycopg3")
+        sys.path.insert(0, folder)
+        os.environ["PYTHONPATH"] = folder
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With ``--psycopg2``, leave out the tests that use no PostgreSQL."""
+    if not config.getoption("psycopg2"):
+        return
+    left_out = [item for item in items if not _uses_postgres(item)]
+    items[:] = [item for item in items if _uses_postgres(item)]
+    config.hook.pytest_deselected(items=left_out)
+
+
+def _uses_postgres(item: pytest.Item) -> bool:
+    names = set(getattr(item, "fixturenames", ()))
+    parameters = getattr(item, "callspec", None)
+    chosen = parameters.params.values() if parameters else ()
+    return "postgres_server" in names or "postgres" in chosen
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Write down what was skipped, for the last lines of ``make test``."""
+    # The workers of xdist have a summary too, of what their controller counts.
+    path = None if hasattr(config, "workerinput") else os.environ.get("SKIPPED_TO")
+    reports = terminalreporter.stats.get("skipped", ())
+    reasons = Counter(str(report.longrepr[-1]).removeprefix("Skipped: ") for report in reports)
+    if path and reasons:
+        where = " ".join(config.args)
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.writelines(f"{count:5} of {where}: {reason}\n" for reason, count in sorted(reasons.items()))
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import shutil
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -67,9 +66,6 @@ def output(tmp_path):
 @pytest.fixture(scope="session")
 def mariadb_port(tmp_path_factory):
     """The port of a MariaDB server, for this session alone."""
-    if shutil.which("mariadbd") is None:
-        pytest.skip("needs mariadbd: apt-get install mariadb-server")
-    pytest.importorskip("MySQLdb")
     with mariadb(tmp_path_factory.mktemp("mariadb")) as port:
         yield port
 
@@ -91,7 +87,7 @@ def target(request, tmp_path, airflow_connection, monkeypatch) -> Target:
         return MySqlTarget(port, name, connection_id, local_infile=kind == "mysql-files")
     path = tmp_path / "target.db"
     if kind == "duckdb":
-        pytest.importorskip("airflow.providers.duckdb.hooks.duckdb")
+        pytest.importorskip("airflow.providers.duckdb.hooks.duckdb", reason="needs the extra duckdb: make venv")
         return DuckDbTarget(path, airflow_connection("target", json.dumps({"conn_type": "duckdb", "host": str(path)})))
     if kind == "generic":
         monkeypatch.setattr(sinks, "_sink_class", lambda connection: GenericSink)

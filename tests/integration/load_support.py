@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -13,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from airflow_provider_personalize.transfers.personalize_to_sql import PersonalizeToSqlOperator
 
@@ -110,7 +113,12 @@ class DuckDbTarget(Target):
 
 @contextmanager
 def mariadb(folder: Path) -> Iterator[int]:
-    """Run a MariaDB server of one's own; gives its port."""
+    """Run a MariaDB server of one's own; gives its port. Where there is none, or no driver, the test is skipped."""
+    if shutil.which("mariadbd") is None:
+        pytest.skip("needs a server of MariaDB: apt-get install mariadb-server")
+    pytest.importorskip(
+        "MySQLdb", reason="needs the extra mysql: apt-get install libmariadb-dev pkg-config gcc, then make venv"
+    )
     as_user = ["--user=root"] if os.geteuid() == 0 else []
     data = ["--no-defaults", f"--datadir={folder / 'data'}", *as_user]
     subprocess.run(

@@ -295,7 +295,8 @@ def test_a_load_that_is_killed_leaves_nothing_and_its_retry_is_as_the_first(targ
     load(target, old, extra_columns=EXTRA)
     before = target.read()
     new = output.write(*lines(20_000, "new"), name="new.out")
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    path = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path)}
     process = subprocess.Popen([sys.executable, "-c", KILLED, new, mode], stdout=subprocess.PIPE, env=environment)
     try:
         while b"reached" not in process.stdout.readline():

@@ -164,7 +164,7 @@ def test_aiobotocore() -> None:
     assert len(json.loads(output)["output"]["usersList"]) == 2
 
 
-@pytest.mark.skipif(shutil.which("aws") is None, reason="the AWS CLI is not installed (pip install awscli)")
+@pytest.mark.skipif(shutil.which("aws") is None, reason="needs the AWS CLI: uv tool install awscli")
 def test_the_aws_cli(command: Command, tmp_path: Path) -> None:
     environment = os.environ | command.environment
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -197,9 +196,6 @@ def test_a_load_that_fails_tells_what_it_was_about(run: Run) -> None:
 @pytest.mark.parametrize("schema", [None, "shop"])
 def test_a_table_of_mysql_is_that_of_its_database(schema, tmp_path, airflow_connection) -> None:
     """Here the operator is asked, not the listener: a table of that name is in another database of the server, too."""
-    if shutil.which("mariadbd") is None:
-        pytest.skip("needs mariadbd: apt-get install mariadb-server")
-    pytest.importorskip("MySQLdb", reason="needs the extra mysql")
     with mariadb(tmp_path) as port:
         for name in ("shop", "other"):
             MySqlTarget(port, "mysql", "").execute(f"CREATE DATABASE {name}")

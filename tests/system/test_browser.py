@@ -27,7 +27,7 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 
 pytestmark = [
     pytest.mark.skipif(not AIRFLOW_3, reason="the pages are those of Airflow 3"),
-    pytest.mark.skipif(not BROWSER, reason="there is no Chromium and no Chrome; on Debian: apt-get install chromium"),
+    pytest.mark.skipif(not BROWSER, reason="needs Chromium or Chrome: apt-get install chromium"),
 ]
 
 ROOT = Path(__file__).parents[2]

@@ -1,0 +1,108 @@
+"""Which sink a connection gets: what the server calls itself, as each driver passes it on."""
+
+from __future__ import annotations
+
+import socketserver
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+pytest.importorskip("airflow", reason="a load's parts import Airflow")
+
+from airflow_provider_personalize import sinks
+from airflow_provider_personalize.sinks.generic import GenericSink
+from airflow_provider_personalize.sinks.postgres import PostgresSink
+
+#: How a client asks for encryption before it says anything else.
+ENCRYPTION_REQUESTS = {80877103, 80877104}
+
+
+def message(kind: bytes, *fields: bytes) -> bytes:
+    """Build a message of PostgreSQL's protocol: its kind, its length, its fields."""
+    body = b"".join(fields)
+    return kind + struct.pack("!I", len(body) + 4) + body
+
+
+def parameter(name: str, value: str) -> bytes:
+    return message(b"S", name.encode(), b"\0", value.encode(), b"\0")
+
+
+class Server(socketserver.ThreadingTCPServer):
+    """As much of PostgreSQL's server as a connection needs to be opened: it lets in whoever comes."""
+
+    daemon_threads = True
+
+    def __init__(self, version: str) -> None:
+        super().__init__(("127.0.0.1", 0), Session)
+        self.version = version
+
+
+class Session(socketserver.StreamRequestHandler):
+    server: Server
+
+    def handle(self) -> None:
+        while self.startup() in ENCRYPTION_REQUESTS:
+            self.wfile.write(b"N")
+        settings = {
+            "server_version": self.server.version,
+            "server_encoding": "UNICODE",
+            "client_encoding": "UTF8",
+            "DateStyle": "ISO, MDY",
+            "integer_datetimes": "on",
+            "standard_conforming_strings": "on",
+        }
+        self.wfile.write(
+            message(b"R", struct.pack("!I", 0))
+            + b"".join(parameter(*setting) for setting in settings.items())
+            + message(b"K", struct.pack("!II", 1, 2))
+            + message(b"Z", b"I")
+        )
+        # Until the client says goodbye.
+        self.rfile.read()
+
+    def startup(self) -> int:
+        (length,) = struct.unpack("!I", self.rfile.read(4))
+        (code,) = struct.unpack("!I", self.rfile.read(length - 4)[:4])
+        return int(code)
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    with Server(request.param) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+@pytest.mark.parametrize(
+    ("server", "sink"),
+    [
+        pytest.param("8.0.2", GenericSink, id="Redshift"),
+        pytest.param("9.6.24", GenericSink, id="an old PostgreSQL"),
+        pytest.param("10.0", PostgresSink, id="the oldest PostgreSQL that COPY is used with"),
+        pytest.param("16.4 (Debian 16.4-1.pgdg120+1)", PostgresSink, id="PostgreSQL"),
+    ],
+    indirect=["server"],
+)
+def test_redshift_is_told_from_postgresql(server: Server, sink: type[Any], driver: str) -> None:
+    connect = pytest.importorskip(driver, reason="needs the extra postgres").connect
+    host, port = server.server_address
+    with closing(connect(host=host, port=port, user="u", dbname="d", password="p")) as connection:
+        assert type(connection).__module__.partition(".")[0] == driver
+        assert sinks._sink_class(connection) is sink
+
+
+@pytest.mark.parametrize("module", sorted({module for module, _ in [*sinks._SINKS.values(), sinks._ANY]}))
+def test_every_sink_that_is_named_is_there(module: str) -> None:
+    [name] = {name for named, name in [*sinks._SINKS.values(), sinks._ANY] if named == module}
+    assert issubclass(getattr(import_module(f"{sinks.__name__}.{module}"), name), sinks.Sink)
