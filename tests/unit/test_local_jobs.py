@@ -90,25 +90,31 @@ def test_without_help_the_clock_goes_with_the_machines() -> None:
     jobs = Jobs(clock, worked)
     try:
         job = add(jobs, "one", 0.2)
-        begun = time.monotonic()
-        while job.ended is None and time.monotonic() < begun + 10:
+        deadline = time.monotonic() + 60
+        while job.ended is None:
+            assert time.monotonic() < deadline, "the job does not end"
             time.sleep(0.01)
         assert job.status(clock.now()) == "ACTIVE"
-        assert 0.15 < time.monotonic() - begun < 5
-        assert clock.now() == pytest.approx(time.time(), abs=1)
+        assert job.ended >= job.created + 0.2
+        before = time.time()
+        assert before <= clock.now() <= time.time()
     finally:
         jobs.close()
 
 
-def test_a_clock_goes_on_from_where_it_stood() -> None:
+def test_a_clock_goes_on_from_where_it_stood(monkeypatch: pytest.MonkeyPatch) -> None:
+    machines = 1_000_000.0
+    monkeypatch.setattr(time, "time", lambda: machines)
     clock = Clock()
     clock.set(NOON)
+    machines += 5
+    assert clock.now() == NOON + 5
     clock.stop(True)
-    time.sleep(0.05)
-    assert clock.now() == pytest.approx(NOON, abs=0.04)
+    machines += 100
+    assert clock.now() == NOON + 5
     clock.stop(False)
-    time.sleep(0.05)
-    assert clock.now() > NOON + 0.05
+    machines += 7
+    assert clock.now() == NOON + 12
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from airflow_provider_personalize.resources import BATCH_INFERENCE_JOB, read_sta
 from airflow_provider_personalize.waiting import JobWatch, deadline_after, growing_pause, in_words, jittered
 
 ARN = "arn:aws:personalize:us-east-1:123456789012:batch-inference-job/nightly"
+NOW = 1_790_000_000.0
 
 
 def seen(status, **more):
@@ -63,17 +64,18 @@ def test_the_error_at_the_deadline_says_what_was_seen_last(watch):
     assert ARN in message
 
 
-def test_the_shorter_of_the_two_timeouts_holds():
-    now = time.time()
-    assert deadline_after(100, None) == pytest.approx(now + 100, abs=2)
-    assert deadline_after(20, timedelta(seconds=400)) == pytest.approx(now + 20, abs=2)
-    assert deadline_after(1000, timedelta(seconds=400)) == pytest.approx(now + 395, abs=2)
+def test_the_shorter_of_the_two_timeouts_holds(monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: NOW)
+    assert deadline_after(100, None) == NOW + 100
+    assert deadline_after(20, timedelta(seconds=400)) == NOW + 20
+    assert deadline_after(1000, timedelta(seconds=400)) == NOW + 395
 
 
-def test_execution_timeout_counts_from_the_tasks_start_and_comes_before_airflows_own():
-    started = datetime.now(UTC) - timedelta(seconds=300)
+def test_execution_timeout_counts_from_the_tasks_start_and_comes_before_airflows_own(monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: NOW)
+    started = datetime.fromtimestamp(NOW, UTC) - timedelta(seconds=300)
     deadline = deadline_after(1000, timedelta(seconds=400), started)
-    assert deadline == pytest.approx(time.time() + 95, abs=2)
+    assert deadline == NOW + 95
     assert deadline < (started + timedelta(seconds=400)).timestamp()
 
 
