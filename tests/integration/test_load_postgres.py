@@ -74,6 +74,20 @@ def in_thread(function, *args, **kwargs):
     return join
 
 
+def until(target, sql: str, what: str) -> None:
+    """Wait until a query of the server gives a row."""
+    deadline = time.monotonic() + 60
+    while not target.execute(sql):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+def until_it_writes(target) -> None:
+    """Wait until the server has a COPY under way in this database."""
+    copying = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'COPY%' AND state = 'active'"
+    until(target, f"{copying} AND datname = current_database()", "nothing is written")
+
+
 def lines(count: int, item: str) -> list[str]:
     """Give more lines than one block takes."""
     return [line(f"u{n}", item, "x" * 100) for n in range(count)]
@@ -90,9 +104,9 @@ def test_readers_see_all_of_before_until_all_of_after(target, output, gate, mode
     join = in_thread(load, target, new, write_mode=mode, extra_columns=EXTRA)
     assert gate.reached.wait(60)
     counts = set()
+    until_it_writes(target)
     for _ in range(20):
         counts.update(target.execute("SELECT item_id, count(*) FROM recs WHERE rank = 1 GROUP BY 1"))
-        time.sleep(0.01)
     assert counts == {("old", 100)}
     gate.open.set()
     join()
@@ -301,10 +315,7 @@ def test_a_load_that_is_killed_leaves_nothing_and_its_retry_is_as_the_first(targ
     try:
         while b"reached" not in process.stdout.readline():
             assert process.poll() is None
-        working = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'COPY%' AND datname = current_database()"
-        deadline = time.monotonic() + 30
-        while target.execute(working) == [(0,)] and time.monotonic() < deadline:
-            time.sleep(0.05)
+        until_it_writes(target)
     finally:
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -330,9 +341,8 @@ def test_a_connection_that_is_cut_changes_nothing(target, output, gate, mode):
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
         "WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
-    deadline = time.monotonic() + 30
-    while not target.execute(cut) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    until_it_writes(target)
+    until(target, cut, "there is nobody to cut off")
     gate.open.set()
     with pytest.raises(Exception, match=r"terminat|closed|lost|invalid socket"):
         join()
@@ -350,7 +360,7 @@ def test_the_server_restarts_in_the_middle(postgres_server, target, output, gate
     new = output.write(*lines(20_000, "new"), name="new.out")
     join = in_thread(load, target, new)
     assert gate.reached.wait(60)
-    time.sleep(0.2)
+    until_it_writes(target)
     postgres_server.stop()
     postgres_server.start()
     gate.open.set()
