@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from airflow_provider_personalize.exceptions import PersonalizeError
 
 
@@ -19,6 +21,9 @@ class ApiError(PersonalizeError):
 
     def __init__(self, code: str, message: str, status: int = 400) -> None:
         super().__init__(message, code=code, status=status)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.code, self.message, self.status)
 
 
 class JobError(PersonalizeError):
