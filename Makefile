@@ -20,7 +20,7 @@ PYTEST := $(BIN)/python -m pytest
 # Tests that neither need the machine to themselves nor share a process.
 WORKERS ?= --numprocesses 2 --dist worksteal
 # What depends on Airflow's version, beside the unit tests.
-JOB_TESTS := tests/integration/test_jobs.py tests/integration/test_recorded.py
+JOB_TESTS := $(wildcard $(patsubst %,tests/integration/test_%.py,jobs recorded waits))
 SOURCES := airflow_provider_personalize example_dags tests
 
 .DEFAULT_GOAL := help

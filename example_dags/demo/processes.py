@@ -94,7 +94,7 @@ class Process:
         if not self.running:
             raise ProcessDiedError(f"{self.name} ended with code {self.popen.returncode} ({self.log}):\n{self.tail()}")
 
-    def wait_until(self, ready: Callable[[], Any], timeout: float = 60.0) -> None:
+    def wait_until(self, ready: Callable[[], Any], timeout: float = 180.0) -> None:
         """
         Wait until the process does what it is for.
 
@@ -198,7 +198,7 @@ class Processes:
         self._named[name] = Process(name, mark, popen, log)
         return self._named[name]
 
-    def run(self, name: str, command: Sequence[str | os.PathLike[str]], timeout: float = 180.0, **options: Any) -> str:
+    def run(self, name: str, command: Sequence[str | os.PathLike[str]], timeout: float = 300.0, **options: Any) -> str:
         """
         Run a command to its end.
 

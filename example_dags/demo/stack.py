@@ -274,7 +274,7 @@ class Stack:
 
     # Airflow, from outside
 
-    def wait_for_dag(self, dag_id: str, timeout: float = 120.0) -> None:
+    def wait_for_dag(self, dag_id: str, timeout: float = 300.0) -> None:
         """
         Wait until Airflow knows a DAG.
 

@@ -178,7 +178,7 @@ def test_parsing_gives_no_warning(path: Path) -> None:
     # Warnings of Airflow's and the providers' own modules are theirs: they are imported before.
     before = "import airflow.providers.amazon.aws.operators.bedrock, airflow.providers.amazon.aws.sensors.bedrock;"
     before += "import airflow.providers.amazon.aws.triggers.base, airflow.providers.common.sql.operators.sql;"
-    subprocess.run([sys.executable, "-c", before + program], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", before + program], check=True, timeout=300)
 
 
 @pytest.fixture

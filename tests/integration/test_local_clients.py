@@ -52,7 +52,7 @@ class Command:
     def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         """Signal it; give its exit code and what it wrote to stderr."""
         self.process.send_signal(number)
-        _, errors = self.process.communicate(timeout=30)
+        _, errors = self.process.communicate(timeout=120)
         return self.process.returncode, errors
 
 
@@ -71,7 +71,7 @@ def version_arn(command: Command, solution: str) -> str:
 
 
 def wait_until_active(describe: Any) -> dict[str, Any]:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         job: dict[str, Any] = describe()
         if job["status"] not in ("CREATE PENDING", "CREATE IN_PROGRESS"):
@@ -234,7 +234,7 @@ def failing(*arguments: str, code: str | None = None) -> str:
         [sys.executable, "-c", code] if code else [*COMMAND, *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert (done.returncode, done.stdout) in ((1, ""), (2, ""))

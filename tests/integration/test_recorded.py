@@ -37,7 +37,7 @@ SOLUTION = f"{BASE}solution/user-personalization"
 VERSION = f"{SOLUTION}/aa0adb7f"
 ROLE = "arn:aws:iam::123456789012:role/PersonalizeRole"
 CREATED = 1650461043.613
-NO_PRIVILEGES = "Insufficient privileges for accessing data in Amazon S3."
+NO_PRIVILEGES = "Insufficient privileges for accessing data in Amazon S3"
 
 #: Descriptions, with every field that one can have.
 INFERENCE_JOB: dict[str, Any] = {
@@ -281,8 +281,9 @@ def test_a_job_that_runs_is_not_there_yet(aws, kind, status):
 def test_a_failed_job_fails_with_the_services_reason(aws, kind, deferrable):
     failed = kind.described("CREATE FAILED", failureReason=NO_PRIVILEGES)
     aws.answer(f"Describe{kind.noun}", kind.described("CREATE PENDING"), failed)
-    with pytest.raises(Exception, match=r"(?s)CREATE FAILED.*Insufficient privileges") as raised:
+    with pytest.raises(Exception, match="CREATE FAILED") as raised:
         run_through(kind.waiter(deferrable=deferrable))
+    assert NO_PRIVILEGES in str(raised.value)
     assert kind.arn in str(raised.value)
     with pytest.raises(JobFailedError, match="Insufficient privileges"):
         PersonalizeHook().wait_for_job(kind.arn, poll_interval=0.1, deadline=CREATED)
@@ -310,10 +311,10 @@ def test_trouble_in_a_look_is_waited_out(aws, trouble, deferrable):
 @pytest.mark.parametrize(
     "refusal",
     [
-        refused("ResourceNotFoundException", "Can't find resource for the given ARN."),
-        refused("InvalidInputException", "The given ARN is invalid."),
+        refused("ResourceNotFoundException", "Can't find resource for the given ARN"),
+        refused("InvalidInputException", "The given ARN is invalid"),
         (400, json.dumps({"__type": "AccessDeniedException", "Message": "User: u is not authorized to perform: p"})),
-        refused("com.amazonaws.personalize#ResourceNotFoundException", "Can't find resource for the given ARN."),
+        refused("com.amazonaws.personalize#ResourceNotFoundException", "Can't find resource for the given ARN"),
     ],
     ids=["not found", "invalid", "denied", "with its namespace"],
 )
@@ -448,7 +449,7 @@ def request_of_a_job() -> dict[str, Any]:
 def test_a_full_quota_is_told_from_a_request_that_is_refused(aws):
     hook = PersonalizeHook()
     full = "More than 5 resources with PENDING or IN_PROGRESS status."
-    not_found = refused("ResourceNotFoundException", "Can't find resource for the given ARN.")
+    not_found = refused("ResourceNotFoundException", "Can't find resource for the given ARN")
     aws.answer("CreateBatchInferenceJob", refused("LimitExceededException", full))
     aws.answer("DescribeBatchInferenceJob", not_found)
     with pytest.raises(QuotaFullError, match="More than 5 resources"):

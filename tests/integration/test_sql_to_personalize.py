@@ -290,7 +290,7 @@ def test_whatever_fails_leaves_what_was_there(sql, error, message, pg, bucket):
     assert bucket.read() == before
     assert bucket.unfinished() == []
     sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while pg.execute(sessions) != [(0,)]:
         assert time.monotonic() < deadline, "the failed task's database session is still open"
         time.sleep(0.05)

@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 SCREENSHOTS = Path(os.environ.get("SCREENSHOTS") or ROOT / ".state" / "screenshots")
 DAG = "batch_on_demand"
 #: For how long to wait until a page shows what it should, in milliseconds; a run takes about half a minute.
-PATIENCE = 90_000
+PATIENCE = 240_000
 
 #: The form's sections with the fields' titles, as somebody sees them.
 SECTIONS = {

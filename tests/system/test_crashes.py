@@ -69,7 +69,7 @@ def crashed(stack):
     )
     stack.processes["triggerer"].kill()
     stack.start_component("triggerer")
-    run.wait(timeout=400, check=stack.check)
+    run.wait(timeout=900, check=stack.check)
     return run, service_state(stack)
 
 
@@ -107,7 +107,7 @@ def test_the_scheduler_and_its_workers_die_while_tasks_wait(stack):
     run.wait(until=lambda task: task.task_id == "sync_while_waiting" and task.state == "running", check=stack.check)
     stack.processes["scheduler"].kill()
     stack.start_component("scheduler")
-    run.wait(timeout=400, check=stack.check)
+    run.wait(timeout=900, check=stack.check)
     assert {task.state for task in run.tasks()} == {"success"}
     state = service_state(stack)
     assert len(state["jobs"]) - before == len(HALVES) * len(POINTS)
@@ -119,7 +119,7 @@ def test_twenty_mapped_tasks_share_a_quota_of_five(stack):
         urllib.request.Request(f"{stack.endpoint_url}/_local/reset", b"{}", {"Content-Type": "application/json"})
     ):
         run = stack.trigger("quota")
-    run.wait(timeout=400, check=stack.check)
+    run.wait(timeout=900, check=stack.check)
     state = service_state(stack)
     assert {task.state for task in run.tasks()} == {"success"}
     assert len({job["arn"] for job in state["jobs"]}) == len(state["jobs"]) == 20

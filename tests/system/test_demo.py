@@ -38,19 +38,19 @@ def test_an_end_before_its_time_leaves_no_process(state: Path, number: signal.Si
     )
     try:
         # PostgreSQL and the stand-in run by then, and Airflow is about to: its migration, or its first processes.
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 240
         while not any("airflow" in command for command in processes_of(state)):
             assert demo.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.2)
         demo.send_signal(number)
-        code = demo.wait(60)
+        code = demo.wait(180)
     finally:
         demo.kill()
         demo.wait()
 
     assert code == (-signal.SIGKILL if number == signal.SIGKILL else 128 + number)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while (left := processes_of(state)) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert left == []
@@ -62,6 +62,6 @@ def test_a_second_one_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     with (tmp_path / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         command = [sys.executable, "-m", "example_dags.demo.run", "demo", "--state", str(tmp_path)]
-        second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+        second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=180)
     assert second.returncode == 1
     assert f"Another demo is running in {tmp_path}" in second.stderr

@@ -54,7 +54,7 @@ def run(python: Path, environment: dict[str, str], *arguments: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -98,7 +98,7 @@ def test_the_examples_import_without_an_error(python: Path, environment: dict[st
 
 def test_the_stand_in_says_which_extra_it_needs(python: Path, environment: dict[str, str]) -> None:
     command = [python.with_name("personalize-local"), "--port", "0"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=180)
     assert done.returncode == 1
     assert f"pip install '{NAME}[local]'" in done.stderr
     assert "Traceback" not in done.stderr
