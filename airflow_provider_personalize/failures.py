@@ -56,7 +56,7 @@ def told_to_airflow(method: Method) -> Method:
 
 
 def _refusal(error: Exception) -> PersonalizeError | None:
-    """Give the error for what Airflow does not know or AWS refuses, where no call has done so; None for anything else."""
+    """Give the error for what Airflow does not know or AWS refuses; None for anything else."""
     if isinstance(error, AirflowNotFoundException):
         return InvalidRequestError(f"{str(error).rstrip('.')}. Define it in Airflow, or name another one.")
     from airflow_provider_personalize.hooks.errors import AWS_ERRORS, as_personalize_error, is_transient

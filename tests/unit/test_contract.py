@@ -238,7 +238,7 @@ class TestFailures:
         assert "execute" in names
         broken = type("Broken", (cls,), dict.fromkeys(names, fails))(**arguments(cls))
         for name in names:
-            with pytest.raises(InvalidRequestError, match="^expected this, got that$") as caught:
+            with pytest.raises(InvalidRequestError, match=r"^expected this, got that$") as caught:
                 getattr(broken, name)({})
             assert isinstance(caught.value, AirflowFailException) is not may_pass
             copy = pickle.loads(pickle.dumps(caught.value))
