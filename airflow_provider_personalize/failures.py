@@ -11,8 +11,9 @@ from collections.abc import Callable
 from functools import cache, wraps
 from typing import Any, Protocol, TypeVar, cast
 
-from airflow_provider_personalize.compat import AirflowFailException
+from airflow_provider_personalize.compat import AirflowFailException, AirflowNotFoundException
 from airflow_provider_personalize.error_base import PersonalizeError, restore_error
+from airflow_provider_personalize.exceptions import InvalidRequestError
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -44,7 +45,7 @@ def told_to_airflow(method: Method) -> Method:
         try:
             return method(self, *args, **kwargs)
         except Exception as error:
-            ours = error if isinstance(error, PersonalizeError) else _aws_refusal(error)
+            ours = error if isinstance(error, PersonalizeError) else _refusal(error)
             told = ours and self.as_airflow_error(ours)
             if told is None or told is error:
                 raise
@@ -54,8 +55,10 @@ def told_to_airflow(method: Method) -> Method:
     return cast(Method, told)
 
 
-def _aws_refusal(error: Exception) -> PersonalizeError | None:
-    """Give the error for what AWS refuses, where no call has done so already; None for anything else."""
+def _refusal(error: Exception) -> PersonalizeError | None:
+    """Give the error for what Airflow does not know or AWS refuses; None for anything else."""
+    if isinstance(error, AirflowNotFoundException):
+        return InvalidRequestError(f"{str(error).rstrip('.')}. Define it in Airflow, or name another one.")
     from airflow_provider_personalize.hooks.errors import AWS_ERRORS, as_personalize_error, is_transient
 
     if not isinstance(error, AWS_ERRORS) or is_transient(error):

@@ -13,16 +13,22 @@ import inspect
 import json
 import pickle
 import pkgutil
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("airflow", reason="the classes under test are Airflow's")
 
+from botocore.exceptions import ClientError
+
 import airflow_provider_personalize
+from airflow_provider_personalize.compat import AirflowFailException
+from airflow_provider_personalize.exceptions import InvalidRequestError, PersonalizeError, ServiceError
 from airflow_provider_personalize.get_provider_info import get_provider_info
 
 PACKAGE = Path(airflow_provider_personalize.__file__).parent
@@ -32,6 +38,19 @@ CONNECTION = {
     "region_name": "eu-west-1",
     "verify": "/ca.pem",
     "botocore_config": {"read_timeout": 7},
+}
+#: Values that the exceptions' constructors take, where text will not do.
+EXCEPTION_SAMPLES = {
+    "differences": {"numResults": (25, 10)},
+    "examples": ["line 3: not JSON"],
+    "failed": ["rows is 0, expected > 0"],
+    "figures": {"rows": 0},
+    "lines": 10,
+    "max_reject_rate": 0.1,
+    "may_pass": True,
+    "rejects": 2,
+    "status": 400,
+    "waited": 61.0,
 }
 #: A value for every parameter that some class needs.
 SAMPLES = {
@@ -229,6 +248,91 @@ class TestOperators:
         }
         text = "".join(inspect.getdoc(base) or "" for base in cls.__mro__ if base.__module__.startswith("airflow_prov"))
         assert {name for name in own if f":param {name}:" not in text} <= set(CONNECTION)
+
+
+def methods_that_airflow_calls(cls):
+    """The names of a class's own public methods that take the task's context: a task starts or resumes there."""
+    return {
+        name
+        for base in cls.__mro__
+        if base.__module__.startswith("airflow_prov")
+        for name, value in vars(base).items()
+        if inspect.isfunction(value) and not name.startswith("_") and "context" in inspect.signature(value).parameters
+    }
+
+
+@pytest.mark.parametrize("cls", operator_classes(), ids=by_name)
+class TestFailures:
+    @pytest.mark.parametrize("may_pass", [False, True])
+    def test_what_can_never_succeed_is_not_retried(self, cls, may_pass):
+        """Whichever method meets it; what may pass is raised as it is, and Airflow retries."""
+
+        def fails(self, context):
+            raise InvalidRequestError("expected this, got that", may_pass=may_pass)
+
+        names = methods_that_airflow_calls(cls)
+        assert "execute" in names
+        broken = type("Broken", (cls,), dict.fromkeys(names, fails))(**arguments(cls))
+        for name in names:
+            with pytest.raises(InvalidRequestError, match=r"^expected this, got that$") as caught:
+                getattr(broken, name)({})
+            assert isinstance(caught.value, AirflowFailException) is not may_pass
+            copy = pickle.loads(pickle.dumps(caught.value))
+            assert (type(copy), str(copy), copy.may_pass) == (type(caught.value), "expected this, got that", may_pass)
+
+    def test_a_mistake_of_the_connection_is_not_retried(self, cls, monkeypatch):
+        """Each operator as it is: no database of that name, or no such profile."""
+        ti = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)
+        monkeypatch.setenv("AIRFLOW_CONN_MY_AWS", '{"conn_type": "aws", "extra": {"profile_name": "nobody"}}')
+        with pytest.raises(AirflowFailException) as caught:
+            cls(**arguments(cls) | {"verify": None}).execute({"ti": ti})
+        assert isinstance(caught.value, PersonalizeError)
+        assert re.search("profile_name|`shop`", str(caught.value))
+
+    @pytest.mark.parametrize(("code", "is_final"), [("AccessDenied", True), ("SlowDown", False)])
+    def test_a_refusal_that_no_call_has_seen_to(self, cls, code, is_final):
+        def fails(self, context):
+            raise ClientError({"Error": {"Code": code, "Message": "not you"}}, "PutObject")
+
+        with pytest.raises((ServiceError, ClientError)) as caught:
+            type("Broken", (cls,), {"execute": fails})(**arguments(cls)).execute({})
+        assert isinstance(caught.value, ServiceError) is isinstance(caught.value, AirflowFailException) is is_final
+
+
+def exception_classes():
+    """Every exception of the package, the stand-in's too."""
+    loaded = [
+        importlib.import_module(info.name)
+        for info in pkgutil.walk_packages([str(PACKAGE)], f"{airflow_provider_personalize.__name__}.")
+    ]
+    return sorted(
+        {
+            value
+            for module in loaded
+            for value in vars(module).values()
+            if inspect.isclass(value) and issubclass(value, Exception) and value.__module__ == module.__name__
+        },
+        key=by_name,
+    )
+
+
+@pytest.mark.parametrize("cls", exception_classes(), ids=by_name)
+def test_every_exception_survives_pickling(cls):
+    takes_its_own = any("__init__" in vars(base) for base in cls.__mro__ if base.__module__.startswith("airflow_prov"))
+    taken = inspect.signature(cls).parameters if takes_its_own else {}
+    given = {
+        name: EXCEPTION_SAMPLES.get(name, name)
+        for name, parameter in taken.items()
+        if parameter.kind not in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}
+    }
+    error = cls(**given) if given else cls("what went wrong")
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy), copy.args) == (cls, str(error), error.args)
+    assert vars(copy) == vars(error)
+    if issubclass(cls, PersonalizeError):
+        assert {name: getattr(copy, name) for name in given} == given
+        declared = {name for base in cls.__mro__ for name in vars(base).get("__annotations__", {})}
+        assert set(given) <= declared
 
 
 @pytest.mark.parametrize("cls", trigger_classes(), ids=by_name)

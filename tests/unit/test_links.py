@@ -1,0 +1,74 @@
+"""The addresses that the links lead to, whole."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("airflow", reason="the links are Airflow's")
+
+from airflow_provider_personalize.links.personalize import JOB_LINKS, persist_job_links
+from airflow_provider_personalize.resources import BATCH_INFERENCE_JOB, read_status
+
+
+def addresses(partition="aws", region="eu-west-1", output="s3://shop/out/nightly", version="solution/best/1a2b"):
+    """The address of each link, as Airflow renders it from what a task has pushed."""
+    base = f"arn:{partition}:personalize:{region}:123456789012:"
+    job = {
+        "batchInferenceJobArn": f"{base}batch-inference-job/nightly-1",
+        "status": "ACTIVE",
+        "solutionVersionArn": base + version,
+        "jobOutput": {"s3DataDestination": {"path": output}},
+    }
+    pushed = {}
+    ti = SimpleNamespace(xcom_push=pushed.__setitem__)
+    persist_job_links({"ti": ti}, SimpleNamespace(do_xcom_push=True), read_status(BATCH_INFERENCE_JOB, job))
+    return {link.name: link.format_link(**pushed[link.key]) for link in JOB_LINKS if link.key in pushed}
+
+
+def test_each_leads_to_its_page():
+    console, region = "https://console.aws.amazon.com", "region=eu-west-1"
+    assert addresses() == {
+        "Personalize job": (
+            f"{console}/personalize/home?{region}"
+            "#arn:aws:personalize:eu-west-1:123456789012:batch-inference-job/nightly-1"
+        ),
+        "Personalize solution": (
+            f"{console}/personalize/home?{region}#arn:aws:personalize:eu-west-1:123456789012:solution/best"
+        ),
+        "Output in S3": f"{console}/s3/buckets/shop?{region}&prefix=out/nightly/",
+    }
+
+
+@pytest.mark.parametrize(
+    ("partition", "region", "domain"),
+    [("aws-cn", "cn-north-1", "amazonaws.cn"), ("aws-us-gov", "us-gov-west-1", "amazonaws-us-gov.com")],
+)
+def test_other_partitions_have_their_own_console(partition, region, domain):
+    found = addresses(partition, region)
+    assert found["Output in S3"] == f"https://console.{domain}/s3/buckets/shop?region={region}&prefix=out/nightly/"
+    assert found["Personalize job"].startswith(f"https://console.{domain}/personalize/home?region={region}#arn:")
+
+
+def test_where_no_console_is_known_there_is_no_link():
+    assert set(addresses("aws-iso", "us-iso-east-1").values()) == {""}
+
+
+@pytest.mark.parametrize(
+    ("output", "prefix"),
+    [
+        ("s3://shop", ""),
+        ("s3://shop/", ""),
+        ("s3://shop/out/", "out/"),
+        ("s3://shop/a b&c=d#e?f+g%h/", "a%20b%26c%3Dd%23e%3Ff%2Bg%25h/"),
+        ("s3://shop/tägl/", "t%C3%A4gl/"),
+    ],
+)
+def test_a_folder_is_quoted(output, prefix):
+    link = addresses(output=output)["Output in S3"]
+    assert link == f"https://console.aws.amazon.com/s3/buckets/shop?region=eu-west-1&prefix={prefix}"
+
+
+def test_an_output_that_is_no_folder_has_no_link_and_fails_no_task():
+    assert set(addresses(output="nowhere")) == {"Personalize job", "Personalize solution"}
