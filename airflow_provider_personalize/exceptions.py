@@ -370,6 +370,7 @@ class OutputCheckError(PersonalizeError):
     failed: list[str]
     figures: dict[str, Any]
     report_uri: str | None
+    details: list[str]
 
     def __init__(
         self,

@@ -26,7 +26,7 @@ from airflow_provider_personalize.checks.figures import OutputTable, Overlap, Sl
 from airflow_provider_personalize.checks.loads import Loads, add_up, read_loaded
 from airflow_provider_personalize.checks.queries import Query
 from airflow_provider_personalize.checks.report import check_report_uri, render_report
-from airflow_provider_personalize.compat import AirflowFailException, Context
+from airflow_provider_personalize.compat import Context
 from airflow_provider_personalize.exceptions import OutputCheckError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.mixins import PersonalizeTaskMixin
@@ -188,7 +188,7 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
         """
         Compute the figures, write the report, and compare.
 
-        :raises AirflowFailException: if a figure does not keep to ``checks``.
+        :raises OutputCheckError: if a figure does not keep to ``checks``; it is an ``AirflowFailException``, too.
         """
         self.read_arguments()
         loads = add_up(read_loaded("loaded", self.loaded) or ())
@@ -219,7 +219,7 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
             error = OutputCheckError(
                 table=self.table, failed=failed, figures=figures, report_uri=figures["report_uri"], details=details
             )
-            raise AirflowFailException(str(error)) from error
+            raise error
         return figures
 
     def _query(self, name: str) -> Query | None:

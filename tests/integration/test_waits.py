@@ -377,9 +377,10 @@ class TestFailure:
         assert isinstance(caught.value, ServiceError)
         assert str(caught.value).count(NONE) == 1
 
-    def test_it_names_the_task_to_clear(self, service, failed):
+    def test_it_names_the_task_to_clear(self, service, failed, airflow_connection):
         from airflow.providers.common.compat.sdk import DAG
 
+        airflow_connection("target", "sqlite://")
         with DAG("nightly", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)):
             create = inference(service, task_id="make_job")
             wait = sensor(create.output)

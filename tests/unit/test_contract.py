@@ -41,6 +41,7 @@ CONNECTION = {
 }
 #: Values that the exceptions' constructors take, where text will not do.
 EXCEPTION_SAMPLES = {
+    "details": ["without results: u1"],
     "differences": {"numResults": (25, 10)},
     "examples": ["line 3: not JSON"],
     "failed": ["rows is 0, expected > 0"],
