@@ -144,42 +144,6 @@ def arguments(cls):
     return needed | {name: value for name, value in CONNECTION.items() if name in taken}
 
 
-def exception_classes():
-    """Every exception of the package, the stand-in's included."""
-    names = [info.name for info in pkgutil.walk_packages([str(PACKAGE)], f"{airflow_provider_personalize.__name__}.")]
-    return {
-        value
-        for module in map(importlib.import_module, names)
-        for value in vars(module).values()
-        if inspect.isclass(value)
-        and issubclass(value, BaseException)
-        and value.__module__.startswith(airflow_provider_personalize.__name__)
-    }
-
-
-def example_of(exception):
-    """An exception with a value, of its annotation's type, for everything that its constructor takes by name."""
-    values = {
-        "int": 3,
-        "float": 0.5,
-        "bool": True,
-        "dict": {"rows": 0},
-        "list": ["one", "two"],
-        "tuple": ("one", "two"),
-        "Sequence": ["one", "two"],
-        "Mapping": {"rows": 0},
-    }
-    taken = list(inspect.signature(exception.__init__).parameters.values())[1:]
-    given = {
-        parameter.name: values.get(str(parameter.annotation).partition("[")[0].partition(" ")[0], "words")
-        for parameter in taken
-        if parameter.kind in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}
-    }
-    if exception.__name__ == "JobConflictError":
-        given["differences"] = {"numResults": (25, 10)}
-    return exception(**given) if given else exception("words")
-
-
 def by_name(cls):
     return cls.__name__
 
@@ -367,17 +331,6 @@ class TestLinks:
 
     def test_airflow_is_told_of_it(self, cls):
         assert f"{cls.__module__}.{cls.__name__}" in get_provider_info()["extra-links"]
-
-
-def test_every_exception_survives_pickling():
-    """Airflow hands them from process to process. Their types, words and attributes are the same afterwards."""
-    pytest.importorskip("moto", reason="the stand-in needs the extra local")
-    classes = exception_classes()
-    assert {"JobFailedError", "QuotaFullError", "BadLineError", "ApiError"} <= {cls.__name__ for cls in classes}
-    for cls in sorted(classes, key=by_name):
-        error = example_of(cls)
-        copy = pickle.loads(pickle.dumps(error))
-        assert (type(copy), str(copy), vars(copy)) == (cls, str(error), vars(error))
 
 
 def test_the_provider_info_is_valid():

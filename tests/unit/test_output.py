@@ -421,7 +421,9 @@ def test_what_lies_behind_gzip_is_taken_as_gzip_does(behind, users, warned, bloc
 
 
 @pytest.mark.parametrize(
-    "behind", [b"\x1f\x8b", b"\x1f\x8b\x08\x00", gzip.compress(GOOD)[:-1], b"\0" + gzip.compress(GOOD)[:30]]
+    "behind",
+    [b"\x1f\x8b", b"\x1f\x8b\x08\x00", gzip.compress(GOOD)[:-1], b"\0" + gzip.compress(GOOD)[:30]],
+    ids=["magic", "head", "all but a byte", "padded"],
 )
 def test_a_later_gzip_member_that_is_cut_short_is_an_error(behind):
     with pytest.raises(InvalidLineError, match=r"s3://b/x\.out: expected gzip from beginning to end"):
