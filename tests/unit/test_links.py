@@ -22,7 +22,7 @@ def addresses(partition="aws", region="eu-west-1", output="s3://shop/out/nightly
         "jobOutput": {"s3DataDestination": {"path": output}},
     }
     pushed = {}
-    ti = SimpleNamespace(xcom_push=pushed.__setitem__)
+    ti = SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value}))
     persist_job_links({"ti": ti}, SimpleNamespace(do_xcom_push=True), read_status(BATCH_INFERENCE_JOB, job))
     return {link.name: link.format_link(**pushed[link.key]) for link in JOB_LINKS if link.key in pushed}
 

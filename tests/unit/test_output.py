@@ -575,7 +575,7 @@ def test_filter_values_of_a_line_without_a_wrapper():
 def test_batches_with_filter_values_split_and_mark():
     line = {"input": {"userId": "u", "filterValues": {}}, "output": {"recommendedItems": ["a", "b", "c"]}}
     empty = {"input": {"userId": "v", "filterValues": {"A": "x"}}, "output": {"recommendedItems": []}}
-    data = "\n".join(map(json.dumps, [line, empty, line])).encode()
+    data = "".join(f"{json.dumps(one)}\n" for one in (line, empty, line)).encode()
     (batch,) = OutputReader(USER_RECOMMENDATIONS, fast=False).read("s3://b/x.out", [data])
     columns = (Column("item_id", "text", "item"), FILTERED)
     rows = list(batch.rows(columns))
