@@ -59,7 +59,7 @@ def _refusal(error: Exception) -> PersonalizeError | None:
     """Give the error for what Airflow does not know or AWS refuses; None for anything else."""
     if isinstance(error, AirflowNotFoundException):
         return InvalidRequestError(f"{str(error).rstrip('.')}. Define it in Airflow, or name another one.")
-    from airflow_provider_personalize.hooks.errors import AWS_ERRORS, as_personalize_error, is_transient
+    from airflow_provider_personalize.aws_errors import AWS_ERRORS, as_personalize_error, is_transient
 
     if not isinstance(error, AWS_ERRORS) or is_transient(error):
         return None

@@ -28,23 +28,23 @@ from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
-from airflow_provider_personalize.batch.expressions import filter_placeholders
-from airflow_provider_personalize.batch.input import InputCheck
-from airflow_provider_personalize.batch.input_rows import InputRows
-from airflow_provider_personalize.batch.recipes import find_recipe
 from airflow_provider_personalize.compat import AirflowFailException
 from airflow_provider_personalize.exceptions import PersonalizeError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
+from airflow_provider_personalize.input.rows import InputRows
+from airflow_provider_personalize.input.validation import InputCheck
 from airflow_provider_personalize.operators.batch import (
     PersonalizeCreateBatchInferenceJobOperator,
     PersonalizeCreateBatchSegmentJobOperator,
 )
-from airflow_provider_personalize.resources import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB
-from airflow_provider_personalize.transfers.input_objects import check_job
+from airflow_provider_personalize.operators.preflight import check_job
+from airflow_provider_personalize.service.expressions import filter_placeholders
+from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB
+from airflow_provider_personalize.service.recipes import find_recipe
+from airflow_provider_personalize.sql.query import database_hook, stream_query
+from airflow_provider_personalize.sql.statements import single_statement
 from airflow_provider_personalize.transfers.personalize_to_sql import PersonalizeToSqlOperator
-from airflow_provider_personalize.transfers.query import database_hook, stream_query
 from airflow_provider_personalize.transfers.sql_to_personalize import SqlToPersonalizeInputOperator
-from airflow_provider_personalize.transfers.statements import single_statement
 
 try:
     from airflow.sdk import DAG, Param, task

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.house import pure
+
 if TYPE_CHECKING:
     from example_dags.demo.postgres import Database, Postgres
 
@@ -48,7 +50,7 @@ os.environ |= {
 
 #: What ``--pure`` is about.
 PACKAGE = "airflow_provider_personalize"
-PURE = ("arguments", "batch", "error_base", "exceptions", "job_request", "naming", "resources", "waiting")
+PURE = frozenset(pure())
 OUT_OF_REACH = {"airflow", "aiobotocore", "boto3", "botocore", "moto", "sqlalchemy"}
 
 

@@ -18,10 +18,10 @@ import atheris
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 with atheris.instrument_imports(include=["airflow_provider_personalize.batch"]):
-    from airflow_provider_personalize.batch import blocks, giant
-    from airflow_provider_personalize.batch.output import OutputReader
-    from airflow_provider_personalize.batch.rows import ROW_KINDS
     from airflow_provider_personalize.exceptions import InvalidLineError
+    from airflow_provider_personalize.output import blocks, giant
+    from airflow_provider_personalize.output.reader import OutputReader
+    from airflow_provider_personalize.output.rows import ROW_KINDS
 
 GIANT, STEP = blocks.GIANT, giant.STEP
 #: Lines to begin with, beside those of the folder.

@@ -1,4 +1,4 @@
-"""The calls to Amazon Personalize, by row of :mod:`~airflow_provider_personalize.resources`."""
+"""The calls to Amazon Personalize, by row of :mod:`~airflow_provider_personalize.service.kinds`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,7 @@ from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore import xform_name
 from botocore.config import Config
 
-from airflow_provider_personalize import naming
-from airflow_provider_personalize.exceptions import (
-    InvalidRequestError,
-    JobConflictError,
-    UnexpectedAnswerError,
-)
-from airflow_provider_personalize.hooks.errors import (
+from airflow_provider_personalize.aws_errors import (
     AWS_ERRORS,
     answers_to,
     as_personalize_error,
@@ -30,8 +24,13 @@ from airflow_provider_personalize.hooks.errors import (
     is_throttling,
     is_transient,
 )
-from airflow_provider_personalize.job_request import differences
-from airflow_provider_personalize.resources import (
+from airflow_provider_personalize.exceptions import (
+    InvalidRequestError,
+    JobConflictError,
+    UnexpectedAnswerError,
+)
+from airflow_provider_personalize.service import names as naming
+from airflow_provider_personalize.service.kinds import (
     CREATE_PENDING,
     SOLUTION_VERSION,
     JobKind,
@@ -42,7 +41,8 @@ from airflow_provider_personalize.resources import (
     shown,
     text_at,
 )
-from airflow_provider_personalize.waiting import JobWatch, growing_pause, in_words, jittered
+from airflow_provider_personalize.service.requests import differences
+from airflow_provider_personalize.service.waits import JobWatch, growing_pause, in_words, jittered
 
 #: How often a create call is tried when the answer is throttling, 5xx or none; about two minutes in all.
 CREATE_TRIES = 8

@@ -29,7 +29,7 @@ from airflow_provider_personalize.local.guard import decode_json
 from airflow_provider_personalize.local.jobs import Job, Jobs
 from airflow_provider_personalize.local.model import check_request, service_model
 from airflow_provider_personalize.local.recommend import Recommender
-from airflow_provider_personalize.resources import (
+from airflow_provider_personalize.service.kinds import (
     ACTIVE,
     BATCH_INFERENCE_JOB,
     JOB_KINDS,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_personalize.naming import Arn, digest
-from airflow_provider_personalize.resources import (
+from airflow_provider_personalize.service.kinds import (
     ACTIVE,
     BATCH_INFERENCE_JOB,
     BATCH_SEGMENT_JOB,
@@ -14,6 +13,7 @@ from airflow_provider_personalize.resources import (
     CREATE_IN_PROGRESS,
     JobKind,
 )
+from airflow_provider_personalize.service.names import Arn, digest
 
 ACCOUNT = "123456789012"
 #: The regions that have themes.

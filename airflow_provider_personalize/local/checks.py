@@ -12,8 +12,8 @@ from airflow_provider_personalize.local.conditions import FilterExpression
 from airflow_provider_personalize.local.errors import ApiError
 from airflow_provider_personalize.local.lines import THEMES
 from airflow_provider_personalize.local.tables import Entities
-from airflow_provider_personalize.naming import parse_s3_uri
-from airflow_provider_personalize.resources import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB, JobKind
+from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB, JobKind
+from airflow_provider_personalize.service.names import parse_s3_uri
 
 #: The most results for each line. Assumption: the first of the two.
 MAX_RESULTS: Mapping[JobKind, int] = {BATCH_INFERENCE_JOB: 500, BATCH_SEGMENT_JOB: 5_000_000}

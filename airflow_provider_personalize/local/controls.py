@@ -13,7 +13,7 @@ from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.local.api import Api
 from airflow_provider_personalize.local.faults import Fault, Faults
 from airflow_provider_personalize.local.guard import decode_json
-from airflow_provider_personalize.resources import JOB_KINDS
+from airflow_provider_personalize.service.kinds import JOB_KINDS
 
 #: The last second of the year 9999, the last that a date can have.
 LAST_SECOND = 253_402_300_799

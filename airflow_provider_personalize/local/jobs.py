@@ -15,7 +15,7 @@ from typing import Any
 from airflow_provider_personalize.local.catalog import Recipe
 from airflow_provider_personalize.local.errors import JobError
 from airflow_provider_personalize.local.faults import Fault
-from airflow_provider_personalize.resources import (
+from airflow_provider_personalize.service.kinds import (
     ACTIVE,
     CREATE_FAILED,
     CREATE_IN_PROGRESS,

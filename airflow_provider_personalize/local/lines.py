@@ -16,7 +16,7 @@ from airflow_provider_personalize.local.filters import Filter, check_column
 from airflow_provider_personalize.local.guard import decode_json
 from airflow_provider_personalize.local.jobs import Job
 from airflow_provider_personalize.local.recommend import Ranked, Recommender
-from airflow_provider_personalize.resources import BATCH_SEGMENT_JOB
+from airflow_provider_personalize.service.kinds import BATCH_SEGMENT_JOB
 
 DEFAULT_RESULTS = 25
 THEMES = "THEME_GENERATION"

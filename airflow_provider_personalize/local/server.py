@@ -27,7 +27,7 @@ from airflow_provider_personalize.local.jobs import Clock, Job, Jobs
 from airflow_provider_personalize.local.recommend import Recommender
 from airflow_provider_personalize.local.work import run_job
 from airflow_provider_personalize.local.wsgi import Application
-from airflow_provider_personalize.resources import ACTIVE
+from airflow_provider_personalize.service.kinds import ACTIVE
 
 #: The bucket that is there from the start.
 BUCKET = "personalize-local"

@@ -24,10 +24,12 @@ from airflow_provider_personalize.arguments import (
 from airflow_provider_personalize.compat import Context
 from airflow_provider_personalize.exceptions import JobFailedError, QuotaTimeoutError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook, QuotaFullError
-from airflow_provider_personalize.job_request import NUM_RESULTS_NOTE, build_request, parse_filter_arn, read_tags
+from airflow_provider_personalize.lineage import job_lineage
 from airflow_provider_personalize.links.personalize import persist_job_links
-from airflow_provider_personalize.mixins import JobWaiterMixin
-from airflow_provider_personalize.naming import (
+from airflow_provider_personalize.operators.mixins import JobWaiterMixin
+from airflow_provider_personalize.operators.preflight import VALIDATE_INPUT, check_job
+from airflow_provider_personalize.service.kinds import JobState, JobStatus
+from airflow_provider_personalize.service.names import (
     check_job_name,
     check_kms_key_arn,
     check_role_arn,
@@ -37,11 +39,8 @@ from airflow_provider_personalize.naming import (
     parse_solution_arn,
     parse_solution_version_arn,
 )
-from airflow_provider_personalize.openlineage import job_lineage
-from airflow_provider_personalize.resources import JobState, JobStatus
-from airflow_provider_personalize.transfers.input_objects import VALIDATE_INPUT, check_job
-from airflow_provider_personalize.triggers.personalize import job_arn_from_event, until_trigger
-from airflow_provider_personalize.waiting import (
+from airflow_provider_personalize.service.requests import NUM_RESULTS_NOTE, build_request, parse_filter_arn, read_tags
+from airflow_provider_personalize.service.waits import (
     DEFAULT_POLL_INTERVAL,
     DEFAULT_TIMEOUT,
     STILL_RUNNING,
@@ -49,6 +48,7 @@ from airflow_provider_personalize.waiting import (
     in_seconds,
     in_words,
 )
+from airflow_provider_personalize.triggers.personalize import job_arn_from_event, until_trigger
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -286,7 +286,7 @@ class PersonalizeCreateJobOperator(ReadArguments, JobWaiterMixin, AwsBaseOperato
         check_job(self.hook, self.job_kind, request, whole=self.validate_input == "whole")
 
     def _request_arguments(self) -> dict[str, Any]:
-        """Give the arguments of :func:`~airflow_provider_personalize.job_request.build_request` but the version."""
+        """Return the arguments of :func:`~.service.requests.build_request`, but for the version."""
         return {
             "role_arn": self.role_arn,
             "input_uri": self.input_uri,

@@ -8,16 +8,16 @@ from typing import Any, ClassVar
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 
 from airflow_provider_personalize.arguments import Reader, whole_number
-from airflow_provider_personalize.batch.input import MAX_SEGMENT_USERS
-from airflow_provider_personalize.job_request import (
+from airflow_provider_personalize.input.validation import MAX_SEGMENT_USERS
+from airflow_provider_personalize.operators.base import PersonalizeCreateJobOperator
+from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB
+from airflow_provider_personalize.service.requests import (
     NUM_RESULTS_NOTE,
     THEME_MODE,
     read_config,
     read_mode,
     read_theme_config,
 )
-from airflow_provider_personalize.operators.base import PersonalizeCreateJobOperator
-from airflow_provider_personalize.resources import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB
 
 
 class PersonalizeCreateBatchInferenceJobOperator(PersonalizeCreateJobOperator):

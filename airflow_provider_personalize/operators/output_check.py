@@ -19,22 +19,22 @@ from airflow_provider_personalize.arguments import (
     required,
     text,
 )
-from airflow_provider_personalize.batch.rows import read_column_names
-from airflow_provider_personalize.checks.conditions import Outcome, not_known, outcomes, read_checks
-from airflow_provider_personalize.checks.details import what_is_missing
-from airflow_provider_personalize.checks.figures import OutputTable, Overlap, Slice, is_date
-from airflow_provider_personalize.checks.loads import Loads, add_up, read_loaded
-from airflow_provider_personalize.checks.queries import Query
-from airflow_provider_personalize.checks.report import check_report_uri, render_report
 from airflow_provider_personalize.compat import Context
 from airflow_provider_personalize.exceptions import OutputCheckError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
-from airflow_provider_personalize.mixins import PersonalizeTaskMixin
-from airflow_provider_personalize.naming import parse_s3_uri
-from airflow_provider_personalize.sinks import open_sink
-from airflow_provider_personalize.sinks.load import Load
-from airflow_provider_personalize.transfers.output_objects import file_path
-from airflow_provider_personalize.transfers.query import database_hook
+from airflow_provider_personalize.operators.mixins import PersonalizeTaskMixin
+from airflow_provider_personalize.output.rows import read_column_names
+from airflow_provider_personalize.quality.details import what_is_missing
+from airflow_provider_personalize.quality.figures import OutputTable, Overlap, Slice, is_date
+from airflow_provider_personalize.quality.loads import Loads, add_up, read_loaded
+from airflow_provider_personalize.quality.queries import Query
+from airflow_provider_personalize.quality.report import check_report_uri, render_report
+from airflow_provider_personalize.quality.thresholds import Outcome, not_known, outcomes, read_checks
+from airflow_provider_personalize.s3.objects import file_path
+from airflow_provider_personalize.service.names import parse_s3_uri
+from airflow_provider_personalize.sql.query import database_hook
+from airflow_provider_personalize.targets.plan import Load
+from airflow_provider_personalize.targets.sql import open_sink
 
 #: Why a figure is not known, where it is not.
 _NOT_KNOWN = {

@@ -11,6 +11,7 @@ from airflow.providers.amazon.aws.sensors.base_aws import AwsBaseSensor
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 
 from airflow_provider_personalize.arguments import ReadArguments, Reader, flag, form, required
+from airflow_provider_personalize.aws_errors import describe_error
 from airflow_provider_personalize.compat import (
     AirflowFailException,
     AirflowSensorTimeout,
@@ -20,14 +21,13 @@ from airflow_provider_personalize.compat import (
 )
 from airflow_provider_personalize.exceptions import JobTimeoutError, PersonalizeError
 from airflow_provider_personalize.failures import final
-from airflow_provider_personalize.hooks.errors import describe_error
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.links.personalize import persist_job_links
-from airflow_provider_personalize.mixins import JobWaiterMixin
-from airflow_provider_personalize.naming import job_kind_of
-from airflow_provider_personalize.resources import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB, JobState, JobStatus
+from airflow_provider_personalize.operators.mixins import JobWaiterMixin
+from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB, JobState, JobStatus
+from airflow_provider_personalize.service.names import job_kind_of
+from airflow_provider_personalize.service.waits import STILL_RUNNING, JobWatch
 from airflow_provider_personalize.triggers.personalize import job_arn_from_event
-from airflow_provider_personalize.waiting import STILL_RUNNING, JobWatch
 
 
 class PersonalizeJobSensor(ReadArguments, JobWaiterMixin, AwsBaseSensor[PersonalizeHook], abstract=True):

@@ -22,8 +22,14 @@ from airflow_provider_personalize.arguments import (
     share,
     text,
 )
-from airflow_provider_personalize.batch.output import OutputReader
-from airflow_provider_personalize.batch.rows import (
+from airflow_provider_personalize.compat import Context
+from airflow_provider_personalize.exceptions import InvalidRequestError
+from airflow_provider_personalize.hooks.personalize import PersonalizeHook
+from airflow_provider_personalize.lineage import Amount, Loaded, load_lineage
+from airflow_provider_personalize.links.personalize import JOB_LINKS, persist_job_links
+from airflow_provider_personalize.operators.mixins import PersonalizeTaskMixin
+from airflow_provider_personalize.output.reader import OutputReader
+from airflow_provider_personalize.output.rows import (
     USER_RECOMMENDATIONS,
     USER_SEGMENTS,
     Batch,
@@ -31,21 +37,15 @@ from airflow_provider_personalize.batch.rows import (
     RowKind,
     read_column_names,
 )
-from airflow_provider_personalize.compat import Context
-from airflow_provider_personalize.exceptions import InvalidRequestError
-from airflow_provider_personalize.hooks.personalize import PersonalizeHook
-from airflow_provider_personalize.links.personalize import JOB_LINKS, persist_job_links
-from airflow_provider_personalize.mixins import PersonalizeTaskMixin
-from airflow_provider_personalize.naming import digest, job_kind_of, parse_s3_uri
-from airflow_provider_personalize.openlineage import Amount, Loaded, load_lineage
-from airflow_provider_personalize.resources import BATCH_SEGMENT_JOB, JobState, read_status
-from airflow_provider_personalize.sinks import open_sink
-from airflow_provider_personalize.sinks.load import WRITE_MODES, Load, check_extra
-from airflow_provider_personalize.transfers.job_objects import objects_of_job
-from airflow_provider_personalize.transfers.output_objects import OutputObject, objects_at, read_objects
-from airflow_provider_personalize.transfers.progress import LoadResult, Progress, Rejects, summary
-from airflow_provider_personalize.transfers.query import database_hook
-from airflow_provider_personalize.transfers.reading import Reading
+from airflow_provider_personalize.s3.job_objects import objects_of_job
+from airflow_provider_personalize.s3.objects import OutputObject, objects_at, read_objects
+from airflow_provider_personalize.s3.reading import Reading
+from airflow_provider_personalize.service.kinds import BATCH_SEGMENT_JOB, JobState, read_status
+from airflow_provider_personalize.service.names import digest, job_kind_of, parse_s3_uri
+from airflow_provider_personalize.sql.query import database_hook
+from airflow_provider_personalize.targets.plan import WRITE_MODES, Load, check_extra
+from airflow_provider_personalize.targets.progress import LoadResult, Progress, Rejects, summary
+from airflow_provider_personalize.targets.sql import open_sink
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage

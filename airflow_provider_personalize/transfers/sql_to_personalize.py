@@ -24,15 +24,15 @@ from airflow_provider_personalize.arguments import (
     texts,
     whole_number,
 )
-from airflow_provider_personalize.batch.input_rows import InputRows
-from airflow_provider_personalize.batch.recipes import batch_recipe
 from airflow_provider_personalize.compat import AirflowSkipException, Context
 from airflow_provider_personalize.exceptions import InvalidRequestError
-from airflow_provider_personalize.mixins import PersonalizeTaskMixin
-from airflow_provider_personalize.naming import S3Uri, parse_s3_uri
-from airflow_provider_personalize.openlineage import Amount, query_lineage
-from airflow_provider_personalize.transfers.part_files import PartFiles
-from airflow_provider_personalize.transfers.query import QueryRows, RowBatch, database_hook, stream_query
+from airflow_provider_personalize.input.rows import InputRows
+from airflow_provider_personalize.lineage import Amount, query_lineage
+from airflow_provider_personalize.operators.mixins import PersonalizeTaskMixin
+from airflow_provider_personalize.s3.multipart import PartFiles
+from airflow_provider_personalize.service.names import S3Uri, parse_s3_uri
+from airflow_provider_personalize.service.recipes import batch_recipe
+from airflow_provider_personalize.sql.query import QueryRows, RowBatch, database_hook, stream_query
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage

@@ -11,12 +11,12 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_personalize import exceptions
+from airflow_provider_personalize.aws_errors import describe_error
 from airflow_provider_personalize.error_base import restore_error
 from airflow_provider_personalize.exceptions import PersonalizeError
-from airflow_provider_personalize.hooks.errors import describe_error
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
-from airflow_provider_personalize.resources import JobStatus
-from airflow_provider_personalize.waiting import STILL_RUNNING, JobWatch, Logger, in_seconds
+from airflow_provider_personalize.service.kinds import JobStatus
+from airflow_provider_personalize.service.waits import STILL_RUNNING, JobWatch, Logger, in_seconds
 
 
 class PersonalizeJobTrigger(BaseTrigger):

@@ -21,11 +21,11 @@ from typing import Any
 
 from botocore import xform_name
 
+from airflow_provider_personalize.aws_errors import AWS_ERRORS, answers_to, describe_error, is_expired
 from airflow_provider_personalize.exceptions import PersonalizeError, UnexpectedAnswerError
-from airflow_provider_personalize.hooks.errors import AWS_ERRORS, answers_to, describe_error, is_expired
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
-from airflow_provider_personalize.naming import job_kind_of
-from airflow_provider_personalize.resources import JobKind, JobStatus, entries_of, read_status, text_at
+from airflow_provider_personalize.service.kinds import JobKind, JobStatus, entries_of, read_status, text_at
+from airflow_provider_personalize.service.names import job_kind_of
 
 log = logging.getLogger(__name__)
 

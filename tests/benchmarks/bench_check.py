@@ -42,11 +42,11 @@ def measure(what: str) -> None:
     """Read, or check, all of it once, in this process, and print seconds and memory."""
     import boto3
 
-    from airflow_provider_personalize.batch.input import InputCheck
-    from airflow_provider_personalize.batch.recipes import find_recipe
-    from airflow_provider_personalize.naming import parse_s3_uri
-    from airflow_provider_personalize.transfers.input_objects import _check_lines, _check_objects
-    from airflow_provider_personalize.transfers.output_objects import list_objects, read_objects
+    from airflow_provider_personalize.input.validation import InputCheck
+    from airflow_provider_personalize.operators.preflight import _check_lines, _check_objects
+    from airflow_provider_personalize.s3.objects import list_objects, read_objects
+    from airflow_provider_personalize.service.names import parse_s3_uri
+    from airflow_provider_personalize.service.recipes import find_recipe
 
     client = boto3.client("s3")
     check = InputCheck(find_recipe("arn:aws:personalize:::recipe/aws-user-personalization-v2"))

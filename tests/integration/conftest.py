@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_personalize import sinks
-from airflow_provider_personalize.sinks.generic import GenericSink
+from airflow_provider_personalize.targets import sql as sinks
+from airflow_provider_personalize.targets.sql.generic import GenericSink
 from tests.integration.load_support import (
     DuckDbTarget,
     MySqlTarget,

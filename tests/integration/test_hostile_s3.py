@@ -17,8 +17,8 @@ import urllib3
 from botocore.config import Config
 
 from airflow_provider_personalize.exceptions import MissingOutputError, PersonalizeError, ServiceError
-from airflow_provider_personalize.transfers import output_objects
-from airflow_provider_personalize.transfers.output_objects import OutputObject, fetch, read_objects
+from airflow_provider_personalize.s3 import objects as output_objects
+from airflow_provider_personalize.s3.objects import OutputObject, fetch, read_objects
 from tests.integration.load_support import PostgresTarget, SqliteTarget, line, load, rows
 
 ETAG = '"0123456789abcdef"'

@@ -6,8 +6,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
+from airflow_provider_personalize.operators import preflight as input_objects
 from airflow_provider_personalize.operators.batch import PersonalizeCreateBatchSegmentJobOperator
-from airflow_provider_personalize.transfers import input_objects
 from tests.integration.test_jobs import BUCKET, ROLE, context, jobs
 from tests.integration.test_jobs import inference as unchecked_inference
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_personalize import sinks
 from airflow_provider_personalize.exceptions import TableMismatchError, TooManyRejectsError
-from airflow_provider_personalize.sinks import open_sink
-from airflow_provider_personalize.sinks.generic import GenericSink
-from airflow_provider_personalize.sinks.load import Load
-from airflow_provider_personalize.transfers.query import database_hook
+from airflow_provider_personalize.sql.query import database_hook
+from airflow_provider_personalize.targets import sql as sinks
+from airflow_provider_personalize.targets.plan import Load
+from airflow_provider_personalize.targets.sql import open_sink
+from airflow_provider_personalize.targets.sql.generic import GenericSink
 from tests.integration.load_support import COLUMNS, MySqlTarget, PostgresTarget, line, load, rows
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from uuid import UUID
 import pytest
 
 from airflow_provider_personalize.exceptions import InvalidRequestError, TableMismatchError
-from airflow_provider_personalize.sinks import postgres as postgres_sink
-from airflow_provider_personalize.transfers import output_objects
+from airflow_provider_personalize.s3 import objects as output_objects
+from airflow_provider_personalize.targets.sql import postgres as postgres_sink
 from tests.integration.load_support import COLUMNS, PostgresTarget, line, load, rows
 
 MODES = ["replace", "replace_slice", "merge", "append"]
@@ -298,7 +298,7 @@ def test_a_reader_in_a_long_transaction_holds_no_load_up(target, output):
 
 KILLED = """
 import sys, time
-from airflow_provider_personalize.transfers import output_objects
+from airflow_provider_personalize.s3 import objects as output_objects
 blocks = output_objects._file_blocks
 def held(item):
     for block in blocks(item):

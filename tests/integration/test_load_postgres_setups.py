@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from airflow_provider_personalize.exceptions import TableMismatchError, TooManyRejectsError
-from airflow_provider_personalize.transfers import output_objects
+from airflow_provider_personalize.s3 import objects as output_objects
 from tests.integration.load_support import COLUMNS, PostgresTarget, line, load, rows
 
 MODES = ["replace", "replace_slice", "merge", "append"]

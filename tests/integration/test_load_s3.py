@@ -24,8 +24,8 @@ from airflow_provider_personalize.exceptions import (
     ServiceError,
 )
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
-from airflow_provider_personalize.transfers import output_objects
-from airflow_provider_personalize.transfers.job_objects import objects_of_job
+from airflow_provider_personalize.s3 import objects as output_objects
+from airflow_provider_personalize.s3.job_objects import objects_of_job
 from tests.integration.load_support import SqliteTarget, line, load, rows
 
 JOB = "arn:aws:personalize:us-east-1:123456789012:batch-inference-job/nightly"

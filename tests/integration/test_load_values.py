@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from airflow_provider_personalize.exceptions import InvalidRequestError, TableMismatchError
-from airflow_provider_personalize.sinks import postgres as postgres_sink
+from airflow_provider_personalize.targets.sql import postgres as postgres_sink
 from tests.integration.load_support import (
     COLUMNS,
     DuckDbTarget,

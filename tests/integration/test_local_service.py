@@ -424,7 +424,7 @@ def test_what_is_wrong_with_a_line_is_said_in_its_output(service: LocalPersonali
 
 
 def test_every_recipe_has_a_solution_that_answers(service: LocalPersonalize, personalize: Any) -> None:
-    from airflow_provider_personalize.batch.recipes import RECIPES
+    from airflow_provider_personalize.service.recipes import RECIPES
 
     by_recipe: dict[str, list[str]] = {}
     for name, arn in service.solution_arns.items():

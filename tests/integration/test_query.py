@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_personalize.batch.input_rows import InputRows
 from airflow_provider_personalize.exceptions import InvalidLineError, InvalidRequestError
-from airflow_provider_personalize.transfers.query import database_hook, read_only, single_statement, stream_query
+from airflow_provider_personalize.input.rows import InputRows
+from airflow_provider_personalize.sql.query import database_hook, read_only, single_statement, stream_query
 from tests.integration.load_support import MySqlTarget
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def test_what_stands_behind_a_query_is_never_run_on_postgresql(does, pg, tmp_pat
 
 
 def test_the_server_itself_takes_one_statement_and_no_more(pg, monkeypatch):
-    monkeypatch.setattr("airflow_provider_personalize.transfers.query.single_statement", lambda sql, connection: sql)
+    monkeypatch.setattr("airflow_provider_personalize.sql.query.single_statement", lambda sql, connection: sql)
     for text in BEHIND:
         with pytest.raises(Exception, match=r"(?i)syntax|multi|unterminated|cannot open|invalid Unicode"):
             read(text.format("DROP TABLE precious"))

@@ -26,11 +26,11 @@ from airflow_provider_personalize.operators.batch import (
     PersonalizeCreateBatchInferenceJobOperator,
     PersonalizeCreateBatchSegmentJobOperator,
 )
-from airflow_provider_personalize.resources import BATCH_INFERENCE_JOB, JobState
 from airflow_provider_personalize.sensors.batch import (
     PersonalizeBatchInferenceJobSensor,
     PersonalizeBatchSegmentJobSensor,
 )
+from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB, JobState
 
 BASE = "arn:aws:personalize:eu-west-1:123456789012:"
 SOLUTION = f"{BASE}solution/user-personalization"

@@ -24,9 +24,9 @@ from airflow_provider_personalize.exceptions import (
     PersonalizeError,
     ServiceError,
 )
-from airflow_provider_personalize.naming import parse_s3_uri
-from airflow_provider_personalize.transfers.part_files import PART_BYTES, PartFiles
-from airflow_provider_personalize.transfers.query import database_hook, stream_query
+from airflow_provider_personalize.s3.multipart import PART_BYTES, PartFiles
+from airflow_provider_personalize.service.names import parse_s3_uri
+from airflow_provider_personalize.sql.query import database_hook, stream_query
 from airflow_provider_personalize.transfers.sql_to_personalize import SqlToPersonalizeInputOperator
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from decimal import Decimal
 import pytest
 
 from airflow_provider_personalize import arguments
-from airflow_provider_personalize.batch.recipes import batch_recipe
 from airflow_provider_personalize.exceptions import InvalidRequestError
-from airflow_provider_personalize.job_request import build_request, read_config, read_tags, read_theme_config
+from airflow_provider_personalize.service.recipes import batch_recipe
+from airflow_provider_personalize.service.requests import build_request, read_config, read_tags, read_theme_config
 
 
 class Later:

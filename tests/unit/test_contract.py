@@ -30,6 +30,7 @@ import airflow_provider_personalize
 from airflow_provider_personalize.compat import AirflowFailException
 from airflow_provider_personalize.exceptions import InvalidRequestError, PersonalizeError, ServiceError
 from airflow_provider_personalize.get_provider_info import get_provider_info
+from tests.house import pure
 
 PACKAGE = Path(airflow_provider_personalize.__file__).parent
 BASE = "arn:aws:personalize:us-east-1:123456789012:"
@@ -381,19 +382,16 @@ def test_a_dag_file_pays_for_airflow_and_nothing_more():
     assert ours - airflows <= {airflow_provider_personalize.__name__}
 
 
-PURE = ["arguments", "naming", "resources", "error_base", "exceptions", "job_request", "waiting", "batch"]
-
-
 def test_pure_modules_need_neither_airflow_nor_boto3():
     names = [
         f"{airflow_provider_personalize.__name__}.{name}"
-        for pure in PURE
+        for room in pure()
         for name in [
-            pure,
+            room,
             *(
-                f"{pure}.{info.name}"
-                for info in pkgutil.iter_modules([str(PACKAGE / pure)])
-                if (PACKAGE / pure).is_dir()
+                f"{room}.{info.name}"
+                for info in pkgutil.iter_modules([str(PACKAGE / room)])
+                if (PACKAGE / room).is_dir()
             ),
         ]
     ]

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_personalize.batch.expressions import read_filter
-from airflow_provider_personalize.batch.input import MAX_LINE_BYTES, InputCheck
-from airflow_provider_personalize.batch.recipes import RECIPES
 from airflow_provider_personalize.exceptions import InvalidRequestError
-from airflow_provider_personalize.resources import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB
+from airflow_provider_personalize.input.validation import MAX_LINE_BYTES, InputCheck
+from airflow_provider_personalize.service.expressions import read_filter
+from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB
+from airflow_provider_personalize.service.recipes import RECIPES
 
 USER = RECIPES["aws-user-personalization"]
 URI = "s3://bucket/in/users.json"

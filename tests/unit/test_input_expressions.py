@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_personalize.batch.expressions import filter_placeholders, item_attributes_problem, read_filter
+from airflow_provider_personalize.service.expressions import filter_placeholders, item_attributes_problem, read_filter
 from tests.expression_examples import REFUSED, TAKEN
 
 

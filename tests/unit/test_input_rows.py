@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_personalize.batch.input_rows import InputRows, encode_ids, plain_ids
-from airflow_provider_personalize.batch.recipes import batch_recipe
 from airflow_provider_personalize.exceptions import InvalidLineError, InvalidRequestError
+from airflow_provider_personalize.input.rows import InputRows, encode_ids, plain_ids
+from airflow_provider_personalize.service.recipes import batch_recipe
 
 
 def encode(columns, rows, **kwargs):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
-from airflow_provider_personalize.job_request import build_request, differences
+from airflow_provider_personalize.service.requests import build_request, differences
 
 BASE = "arn:aws:personalize:us-east-1:123456789012:"
 NEEDED = {

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("airflow", reason="the links are Airflow's")
 
 from airflow_provider_personalize.links.personalize import JOB_LINKS, persist_job_links
-from airflow_provider_personalize.resources import BATCH_INFERENCE_JOB, read_status
+from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB, read_status
 
 
 def addresses(partition="aws", region="eu-west-1", output="s3://shop/out/nightly", version="solution/best/1a2b"):

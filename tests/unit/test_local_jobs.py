@@ -12,7 +12,7 @@ from airflow_provider_personalize.local.catalog import USER_PERSONALIZATION
 from airflow_provider_personalize.local.errors import ApiError, DataError, JobError, RecordError
 from airflow_provider_personalize.local.faults import Fault
 from airflow_provider_personalize.local.jobs import Clock, Job, Jobs
-from airflow_provider_personalize.resources import BATCH_INFERENCE_JOB
+from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB
 
 NOON = 1_790_000_000.0
 

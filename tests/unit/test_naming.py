@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_personalize import naming
 from airflow_provider_personalize.exceptions import InvalidRequestError
-from airflow_provider_personalize.resources import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB
+from airflow_provider_personalize.service import names as naming
+from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB
 
 LEGAL_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9\-_]{0,62}")
 REQUEST = {"solutionVersionArn": "arn:aws:personalize:us-east-1:123456789012:solution/s/1", "roleArn": "r"}

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("airflow.providers.openlineage", reason="datasets are classes of OpenLineage's")
 
-from airflow_provider_personalize.openlineage import Amount, Loaded, job_lineage, load_lineage
+from airflow_provider_personalize.lineage import Amount, Loaded, job_lineage, load_lineage
 from airflow_provider_personalize.transfers.sql_to_personalize import SqlToPersonalizeInputOperator
 
 

@@ -9,11 +9,12 @@ from itertools import chain, repeat
 
 import pytest
 
-from airflow_provider_personalize.batch import blocks, giant, output
-from airflow_provider_personalize.batch.fast import FastDecoder
-from airflow_provider_personalize.batch.output import OutputReader, Reject
-from airflow_provider_personalize.batch.rows import RELATED_ITEMS, USER_RECOMMENDATIONS, USER_SEGMENTS, Batch, Column
 from airflow_provider_personalize.exceptions import InvalidLineError
+from airflow_provider_personalize.output import blocks, giant
+from airflow_provider_personalize.output import reader as output
+from airflow_provider_personalize.output.fast import FastDecoder
+from airflow_provider_personalize.output.reader import OutputReader, Reject
+from airflow_provider_personalize.output.rows import RELATED_ITEMS, USER_RECOMMENDATIONS, USER_SEGMENTS, Batch, Column
 
 USER = {"input": {"userId": "u"}, "output": {"recommendedItems": ["a", "b"], "scores": [0.5, 0.25]}, "error": None}
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_personalize.batch import blocks, giant
-from airflow_provider_personalize.batch.lines import LEVELS
-from airflow_provider_personalize.batch.output import OutputReader
-from airflow_provider_personalize.batch.rows import RELATED_ITEMS, USER_RECOMMENDATIONS, USER_SEGMENTS
+from airflow_provider_personalize.output import blocks, giant
+from airflow_provider_personalize.output.lines import LEVELS
+from airflow_provider_personalize.output.reader import OutputReader
+from airflow_provider_personalize.output.rows import RELATED_ITEMS, USER_RECOMMENDATIONS, USER_SEGMENTS
 
 ROLES = {"userId": USER_RECOMMENDATIONS, "itemId": RELATED_ITEMS}
 

@@ -11,9 +11,9 @@ pytest.importorskip("airflow", reason="the poller's client is Airflow's")
 
 from botocore.exceptions import ClientError, EndpointConnectionError
 
+from airflow_provider_personalize.aws_errors import as_personalize_error, is_transient
 from airflow_provider_personalize.exceptions import ServiceError
-from airflow_provider_personalize.hooks.errors import as_personalize_error, is_transient
-from airflow_provider_personalize.resources import JobStatus
+from airflow_provider_personalize.service.kinds import JobStatus
 from airflow_provider_personalize.triggers import poller as poller_module
 from airflow_provider_personalize.triggers.poller import JobPoller, shared_poller
 

@@ -16,11 +16,11 @@ import pytest
 pytest.importorskip("airflow", reason="the parameters that the README names are those of Airflow's classes")
 
 from airflow_provider_personalize import exceptions
-from airflow_provider_personalize.batch.rows import ROW_KINDS
 from airflow_provider_personalize.operators import batch as operators
 from airflow_provider_personalize.operators import output_check
+from airflow_provider_personalize.output.rows import ROW_KINDS
 from airflow_provider_personalize.sensors import batch as sensors
-from airflow_provider_personalize.sinks.load import WRITE_MODES
+from airflow_provider_personalize.targets.plan import WRITE_MODES
 from airflow_provider_personalize.transfers import personalize_to_sql, sql_to_personalize
 
 ROOT = Path(__file__).parents[2]

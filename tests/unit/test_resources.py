@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_personalize.exceptions import JobFailedError, UnexpectedAnswerError
-from airflow_provider_personalize.resources import (
+from airflow_provider_personalize.service.kinds import (
     BATCH_INFERENCE_JOB,
     BATCH_SEGMENT_JOB,
     JOB_KINDS,

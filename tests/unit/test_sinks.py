@@ -14,9 +14,9 @@ import pytest
 
 pytest.importorskip("airflow", reason="a load's parts import Airflow")
 
-from airflow_provider_personalize import sinks
-from airflow_provider_personalize.sinks.generic import GenericSink
-from airflow_provider_personalize.sinks.postgres import PostgresSink
+from airflow_provider_personalize.targets import sql as sinks
+from airflow_provider_personalize.targets.sql.generic import GenericSink
+from airflow_provider_personalize.targets.sql.postgres import PostgresSink
 
 #: How a client asks for encryption before it says anything else.
 ENCRYPTION_REQUESTS = {80877103, 80877104}

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from airflow_provider_personalize.exceptions import JobFailedError
-from airflow_provider_personalize.resources import BATCH_INFERENCE_JOB, read_status
-from airflow_provider_personalize.waiting import JobWatch, deadline_after, growing_pause, in_words, jittered
+from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB, read_status
+from airflow_provider_personalize.service.waits import JobWatch, deadline_after, growing_pause, in_words, jittered
 
 ARN = "arn:aws:personalize:us-east-1:123456789012:batch-inference-job/nightly"
 NOW = 1_790_000_000.0

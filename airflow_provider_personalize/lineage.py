@@ -1,0 +1,175 @@
+"""
+What tasks read and write, in OpenLineage's words.
+
+Airflow's openlineage provider calls the operators' ``get_openlineage_facets_on_…`` methods, and nothing else does. So
+what comes with that provider is imported when they are called, and where it is not installed, never.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from airflow_provider_personalize.s3.objects import file_path
+from airflow_provider_personalize.sql.query import database_hook
+
+if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
+    from openlineage.client.event_v2 import InputDataset, OutputDataset
+
+log = logging.getLogger(__name__)
+
+
+class Amount(NamedTuple):
+    """How much was read or written: rows (or lines), and where they are objects or files, their bytes and number."""
+
+    rows: int
+    bytes: int | None = None
+    files: int | None = None
+
+
+@dataclass
+class Loaded:
+    """
+    What a load has come to; a part is None where it failed before that.
+
+    :param source_uri: Where the output lies that is loaded.
+    :param table: The table that takes it, as SQL names it.
+    :param columns: The table's columns: ``{name: type}``.
+    :param read: How much was read.
+    :param written: How many rows were written.
+    """
+
+    source_uri: str | None = None
+    table: str | None = None
+    columns: Mapping[str, str] | None = None
+    read: Amount | None = None
+    written: Amount | None = None
+
+
+def query_lineage(
+    conn_id: str, hook_params: Mapping[str, Any] | None, sql: str, *, output_uri: str, written: Amount | None
+) -> OperatorLineage[Any, Any]:
+    """
+    Tell what a query reads, and where its rows go.
+
+    :param conn_id: The Airflow connection of the database.
+    :param hook_params: Further arguments of its hook.
+    :param sql: The query.
+    :param output_uri: The S3 prefix that takes the lines.
+    :param written: How much was written; None where nothing was, or not yet.
+    """
+    lineage = _tables_of(conn_id, hook_params, sql)
+    lineage.outputs = [_place_written(output_uri, written)]
+    return lineage
+
+
+def job_lineage(input_uri: str, output_uri: str) -> OperatorLineage[Any, Any]:
+    """Tell where a batch job reads and writes."""
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
+    return OperatorLineage(inputs=[_place_read(input_uri, None)], outputs=[_place_written(output_uri, None)])
+
+
+def load_lineage(conn_id: str, load: Loaded, hook_params: Mapping[str, Any] | None = None) -> OperatorLineage[Any, Any]:
+    """
+    Tell which output was loaded into which table, with the table's columns.
+
+    :param conn_id: The Airflow connection of the database.
+    :param load: What the load has come to.
+    :param hook_params: Further arguments of the database's hook.
+    """
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
+    # What the hook and the parser tell of any query: the name is then the same as where other tasks read the table.
+    query = f"SELECT * FROM {load.table}"  # noqa: S608 (it is only parsed)
+    tables = _tables_of(conn_id, hook_params, query).inputs if load.table else []
+    for found in tables:
+        found.facets = _columns(load.columns or {}) | (found.facets or {})
+    return OperatorLineage(
+        inputs=[_place_read(load.source_uri, load.read)] if load.source_uri else [],
+        outputs=[_written(found.namespace, found.name, load.written, found.facets) for found in tables],
+    )
+
+
+def _tables_of(conn_id: str, hook_params: Mapping[str, Any] | None, sql: str) -> OperatorLineage[Any, Any]:
+    """Find the tables that a query reads, with their columns; none where the database's hook knows no OpenLineage."""
+    from airflow.providers.openlineage.extractors import OperatorLineage
+    from airflow.providers.openlineage.sqlparser import get_openlineage_facets_with_sql
+
+    try:
+        hook = database_hook(conn_id, hook_params)
+        found = get_openlineage_facets_with_sql(hook=hook, sql=sql, conn_id=conn_id, database=None)
+        if found:
+            found.inputs = _of_database(found.inputs, hook.get_connection(conn_id).schema)
+    except Exception as error:  # noqa: BLE001 (the places on S3 are told all the same)
+        log.warning("OpenLineage is told of no tables, since %s could not be asked for them: %s", conn_id, error)
+        found = None
+    return found or OperatorLineage()
+
+
+def _of_database(tables: list[Any], database: str | None) -> list[Any]:
+    """
+    Leave out tables of other databases that have the name of one in the connection's own.
+
+    MySQL's hook has no schema to look into by default, so a table is found in every database that has one of that name.
+    """
+
+    def is_own(table: Any) -> bool:
+        return bool(table.name.startswith(f"{database}."))
+
+    own = {table.name.rpartition(".")[2] for table in tables if is_own(table)}
+    return [table for table in tables if is_own(table) or table.name.rpartition(".")[2] not in own]
+
+
+def _columns(types: Mapping[str, str]) -> dict[str, Any]:
+    from openlineage.client.facet_v2 import schema_dataset
+
+    fields = [schema_dataset.SchemaDatasetFacetFields(name=name, type=kind) for name, kind in types.items()]
+    return {"schema": schema_dataset.SchemaDatasetFacet(fields=fields)} if fields else {}
+
+
+def _named(uri: str) -> tuple[str, str]:
+    """
+    Give the namespace and name of an S3 URI or of a file's.
+
+    A folder loses the slash at its end, so that a task that writes it and one that reads it name the same dataset.
+    """
+    if uri.startswith("file:"):
+        return "file", str(file_path(uri))
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return f"s3://{bucket}", key.rstrip("/") or "/"
+
+
+def _place_read(uri: str, amount: Amount | None) -> InputDataset:
+    from openlineage.client.event_v2 import InputDataset
+    from openlineage.client.facet_v2 import input_statistics_input_dataset
+
+    namespace, name = _named(uri)
+    if amount is None:
+        return InputDataset(namespace, name)
+    statistics = input_statistics_input_dataset.InputStatisticsInputDatasetFacet(
+        rowCount=amount.rows, size=amount.bytes, fileCount=amount.files
+    )
+    return InputDataset(namespace, name, inputFacets={"inputStatistics": statistics})
+
+
+def _place_written(uri: str, amount: Amount | None) -> OutputDataset:
+    return _written(*_named(uri), amount)
+
+
+def _written(
+    namespace: str, name: str, amount: Amount | None, facets: Mapping[str, Any] | None = None
+) -> OutputDataset:
+    from openlineage.client.event_v2 import OutputDataset
+    from openlineage.client.facet_v2 import output_statistics_output_dataset
+
+    dataset = OutputDataset(namespace, name, facets=dict(facets or {}))
+    if amount is not None:
+        statistics = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(
+            rowCount=amount.rows, size=amount.bytes, fileCount=amount.files
+        )
+        dataset.outputFacets = {"outputStatistics": statistics}
+    return dataset

@@ -1,0 +1,113 @@
+"""What a job is asked for and would read, checked before it is paid for: the side that calls AWS."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+from airflow_provider_personalize.aws_errors import describe_error
+from airflow_provider_personalize.exceptions import MissingOutputError
+from airflow_provider_personalize.hooks.personalize import PersonalizeHook
+from airflow_provider_personalize.input.validation import InputCheck
+from airflow_provider_personalize.s3.objects import OutputObject, fetch, list_objects, read_objects
+from airflow_provider_personalize.service.expressions import Filter, read_filter
+from airflow_provider_personalize.service.kinds import JobKind
+from airflow_provider_personalize.service.names import parse_s3_uri
+from airflow_provider_personalize.service.recipes import MAX_FILES, find_recipe
+
+#: How much of the input is looked at: nothing, the beginnings of the first files, or every line.
+VALIDATE_INPUT = ("off", "sample", "whole")
+#: What a sample is: so many files, so many bytes of each, and no more of the list of files than tells too many.
+SAMPLE_FILES, SAMPLE_BYTES, SAMPLE_LISTED = 5, 256 << 10, 10 * MAX_FILES
+
+#: How a sample's client waits: the answer is worth seconds, not minutes.
+HASTY = {"connect_timeout": 5, "read_timeout": 10, "retries": {"total_max_attempts": 2}}
+
+
+def check_job(hook: PersonalizeHook, kind: JobKind, request: Mapping[str, Any], *, whole: bool) -> None:
+    """
+    Check a create request, and the input that it names, against the recipe of its solution version.
+
+    Whatever cannot be read (for want of a permission, say) is said in the log and left to the service: a check must
+    not keep a job from being made that would do well.
+
+    :param hook: The connection.
+    :param kind: The kind of job.
+    :param request: The create request.
+    :param whole: Whether to read all of the input, as a stream, or a sample of it.
+    :raises InvalidRequestError: with all that is wrong.
+    """
+    log, started = hook.log, time.monotonic()
+    recipe_arn, filter_ = "", Filter()
+    with _unless_out_of_reach(log, "recipe"):
+        version = hook.polling_client.describe_solution_version(solutionVersionArn=request["solutionVersionArn"])
+        recipe_arn = version["solutionVersion"].get("recipeArn", "")
+    if request.get("filterArn"):
+        with _unless_out_of_reach(log, "filter"):
+            found = hook.polling_client.describe_filter(filterArn=request["filterArn"])["filter"]
+            filter_ = read_filter(found.get("filterExpression", ""))
+    recipe = find_recipe(recipe_arn)
+    check = InputCheck(
+        recipe,
+        placeholders=filter_.required,
+        optional_placeholders=filter_.optional,
+        themes=request.get("batchInferenceJobMode") == "THEME_GENERATION",
+        new_recipe=bool(recipe_arn) and recipe is None,
+    )
+    if check.new_recipe:
+        log.warning("The recipe %s is new to this package: lines are checked for what every recipe takes.", recipe_arn)
+    check.check_request(kind, request)
+    check.check_filter(kind, filter_)
+    with _unless_out_of_reach(log, "input"):
+        # All of the input is read with patience; a sample that takes long is not worth it.
+        client = hook.s3_client() if whole else hook.s3_client(**HASTY)
+        objects = _check_objects(client, check, request, whole=whole)
+        _check_lines(client, check, objects, whole=whole)
+    for warning in check.warnings:
+        log.warning("%s", warning)
+    check.raise_for_problems()
+    log.info(
+        "Checked the request and %s lines of input (%s) in %.1f s: nothing is wrong.",
+        f"{check.lines:,}",
+        "all of it" if whole else "a sample",
+        time.monotonic() - started,
+    )
+
+
+@contextmanager
+def _unless_out_of_reach(log: Any, what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 (whatever it is, the job itself may do well)
+        log.warning("The job's %s could not be checked, and is left to the service: %s", what, describe_error(error))
+
+
+def _check_objects(client: Any, check: InputCheck, request: Mapping[str, Any], *, whole: bool) -> list[OutputObject]:
+    input_uri = request["jobInput"]["s3DataSource"]["path"]
+    place = parse_s3_uri(input_uri, parameter="input_uri", max_length=None)
+    try:
+        listed = islice(list_objects(client, place), None if whole else SAMPLE_LISTED)
+        objects = {parse_s3_uri(item.uri, max_length=None).key: item for item in listed}
+    except MissingOutputError:
+        check.add(input_uri, f"expected the job's input there, but there is no bucket {place.bucket}; check the path.")
+        return []
+    target = request["jobOutput"]["s3DataDestination"]["path"]
+    keys = check.check_objects(
+        input_uri,
+        ((key, item.size) for key, item in objects.items()),
+        target if parse_s3_uri(target, max_length=None).bucket == place.bucket else None,
+    )
+    return [objects[key] for key in keys]
+
+
+def _check_lines(client: Any, check: InputCheck, objects: list[OutputObject], *, whole: bool) -> None:
+    if whole:
+        for uri, blocks in read_objects(lambda: client, objects):
+            check.check_lines(uri, blocks)
+        return
+    for item in objects[:SAMPLE_FILES]:
+        beginning = fetch(client, item, 0, min(item.size, SAMPLE_BYTES), tries=1)
+        check.check_lines(item.uri, [beginning], whole=item.size <= SAMPLE_BYTES)

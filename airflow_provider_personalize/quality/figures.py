@@ -1,0 +1,331 @@
+"""
+The figures of loaded output. The database computes them; what comes here is a few rows for each question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from airflow_provider_personalize.exceptions import InvalidRequestError
+from airflow_provider_personalize.input.rows import folded
+from airflow_provider_personalize.output.rows import RELATED_ITEMS, USER_RECOMMENDATIONS, USER_SEGMENTS, RowKind
+from airflow_provider_personalize.quality.queries import DUCKDB, Query
+from airflow_provider_personalize.sql.statements import read_only
+from airflow_provider_personalize.targets.sql.base import VALUE, Sink
+
+#: How many of the most frequent items are looked at.
+TOP_ITEMS = 10
+#: How many ids without results, and how many reasons of rejects, are named.
+NAMED = 10
+#: A kind's columns that tell it from the others, the most telling kind first.
+_KINDS = (RELATED_ITEMS, USER_SEGMENTS, USER_RECOMMENDATIONS)
+#: What an input query calls the entities of each kind.
+_INPUT_COLUMNS = {
+    USER_RECOMMENDATIONS: ("user_id",),
+    RELATED_ITEMS: ("item_id",),
+    USER_SEGMENTS: ("item_id", "item_attributes"),
+}
+
+
+@dataclass(frozen=True)
+class Slice:
+    """
+    What one slice of the table holds.
+
+    :param values: The values of the columns that make it.
+    :param results: How many entities have so many results: ``{results: entities}``.
+    :param items: How many different items it recommends.
+    :param top_items: The most frequent items, each with the number of entities that have it.
+    """
+
+    values: Mapping[str, Any]
+    results: Mapping[int, int]
+    items: int
+    top_items: Sequence[tuple[str, int]]
+
+    @property
+    def name(self) -> str:
+        """What it is called, in words."""
+        return ", ".join(f"{name} = {value}" for name, value in self.values.items()) or "all rows"
+
+    @property
+    def entities(self) -> int:
+        """How many users, items or segments have results."""
+        return sum(self.results.values())
+
+    @property
+    def rows(self) -> int:
+        """How many results there are."""
+        return sum(number * entities for number, entities in self.results.items())
+
+    @property
+    def top_item_share(self) -> float | None:
+        """The share of the entities that have the most frequent item."""
+        return self.top_items[0][1] / self.entities if self.top_items else None
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """What can be said of it alone, as XCom takes it."""
+        return {
+            "slice": {name: str(value) for name, value in self.values.items()},
+            "rows": self.rows,
+            "entities": self.entities,
+            "items": self.items,
+            "min_results": min(self.results, default=0),
+            "mean_results": self.rows / self.entities if self.entities else 0.0,
+            "max_results": max(self.results, default=0),
+            "top_item": self.top_items[0][0] if self.top_items else None,
+            "top_item_share": self.top_item_share,
+        }
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """
+    How much of each entity's results the slice before had, too.
+
+    :param lists: How many entities have so many results, and share so many: ``{(results, shared): entities}``.
+    """
+
+    lists: Mapping[tuple[int, int], int]
+
+    @property
+    def entities(self) -> int:
+        """How many entities both slices have."""
+        return sum(self.lists.values())
+
+    @property
+    def mean(self) -> float | None:
+        """The share of an entity's results that it had before, averaged over the entities that both slices have."""
+        if not self.lists:
+            return None
+        return sum(shared / size * entities for (size, shared), entities in self.lists.items()) / self.entities
+
+
+class OutputTable:
+    """
+    A table of loaded output, to put questions to.
+
+    :param sink: The table, opened.
+    :param column_names: Other names of columns, as the loader takes them.
+    :raises InvalidRequestError: if there is no such table, or it has not the columns of any kind of output.
+    """
+
+    def __init__(self, sink: Sink, column_names: Mapping[str, str | None] | None = None) -> None:
+        self._sink = sink
+        # DuckDB knows no session that only reads, but a transaction, which begin_reading() begins.
+        if sink.driver not in DUCKDB:
+            read_only(sink.connection)
+        sink.begin_reading()
+        if not sink.look():
+            raise sink.mismatch("expected it to exist, but it does not. Load it first.")
+        self.kind, self.entity, self.item = self._columns(dict(column_names or {}))
+
+    def _columns(self, names: dict[str, str | None]) -> tuple[RowKind, str, str]:
+        for kind in _KINDS:
+            found = {
+                column.role: name
+                for column in kind.columns
+                if (name := names.get(column.name, column.name)) and self._sink.fold(name) in self._sink.existing
+            }
+            if "entity" in found and "item" in found:
+                return kind, found["entity"], found["item"]
+        raise self._sink.mismatch(
+            "expected the columns that the loader makes (user_id and item_id; item_id and related_item_id; or segment "
+            f"and user_id), or other names for them in column_names; it has {', '.join(self._sink.existing)}."
+        )
+
+    def slice(self, values: Mapping[str, Any]) -> Slice:
+        """Look at a slice; without values, at the whole table."""
+        where, bound = self._where(values)
+        entity, item = self._sink.quote(self.entity), self._sink.quote(self.item)
+        table = f"FROM {self._sink.target}{where}"
+        results = self._query(
+            f"SELECT results, COUNT(*) FROM (SELECT COUNT(*) AS results {table} GROUP BY {entity}) counted "
+            "GROUP BY results ORDER BY results",
+            bound,
+        )
+        [(items,)] = self._query(f"SELECT COUNT(*) FROM (SELECT DISTINCT {item} {table}) items", bound)
+        top = self._query(
+            f"SELECT {self._as_text(self.item)}, COUNT(*) AS entities {table} GROUP BY {item} "
+            f"ORDER BY entities DESC, {item} "
+            f"LIMIT {TOP_ITEMS}",
+            bound,
+        )
+        return Slice(dict(values), {int(n): int(count) for n, count in results}, int(items), _pairs(top))
+
+    def value_before(self, column: str, value: Any) -> Any:
+        """Give the greatest value of a column that is less than this one; None where there is none."""
+        name = self._sink.quote(column)
+        [(before,)] = self._query(
+            f"SELECT MAX({name}) FROM {self._sink.target} WHERE {name} < {self._sink.cast(VALUE, column)}",
+            [self._sink.bound(value)],
+        )
+        return before
+
+    def items_of(self, items: Iterable[str], values: Mapping[str, Any]) -> dict[str, int]:
+        """Tell how many entities of a slice have each of these items."""
+        wanted = list(items)
+        if not wanted:
+            return {}
+        where, bound = self._where(values)
+        item = self._as_text(self.item)
+        rows = self._query(
+            f"SELECT {item}, COUNT(*) FROM {self._sink.target}{where} {'AND' if where else 'WHERE'} "
+            f"{item} IN ({', '.join([VALUE] * len(wanted))}) GROUP BY {item}",
+            [*bound, *wanted],
+        )
+        return dict(_pairs(rows))
+
+    def covered_entities(self, query: Query, values: Mapping[str, Any]) -> tuple[int, int]:
+        """Tell how many entities the input's query gives, and how many of them have results in a slice."""
+        return self._covered(query, _INPUT_COLUMNS[self.kind], self.entity, values)
+
+    def covered_items(self, query: Query, values: Mapping[str, Any]) -> tuple[int, int]:
+        """Tell how many items the catalog's query gives, and how many of them a slice recommends."""
+        return self._covered(query, (self._catalog_column,), self.item, values)
+
+    def missing_entities(self, query: Query, values: Mapping[str, Any]) -> list[str]:
+        """Give the first entities of the input's query that have no results in a slice."""
+        return self._missing(query, _INPUT_COLUMNS[self.kind], self.entity, values)
+
+    def missing_items(self, query: Query, values: Mapping[str, Any]) -> list[str]:
+        """Give the first items of the catalog's query that a slice recommends to nobody."""
+        return self._missing(query, (self._catalog_column,), self.item, values)
+
+    @property
+    def _catalog_column(self) -> str:
+        return "user_id" if self.kind is USER_SEGMENTS else "item_id"
+
+    def titles(self, query: Query, items: Iterable[str]) -> dict[str, str]:
+        """Give the titles of items, where the catalog's query has a column ``title``."""
+        columns = self._columns_of(query)
+        title = _find(columns, ("title",))
+        wanted = list(items)
+        if title is None or not wanted:
+            return {}
+        item = self._as_text(_find(columns, (self._catalog_column,)) or columns[0])
+        marks = ", ".join([VALUE] * len(wanted))
+        query.run(
+            self._sink,
+            f"SELECT {item}, {self._sink.quote(title)} FROM ",
+            f" WHERE {item} IN ({marks})",
+            wanted,
+        )
+        return {str(item): str(title) for item, title in self._sink.cursor.fetchall() if title is not None}
+
+    def reject_reasons(self, rejects_table: str, sources: Sequence[str]) -> list[tuple[str, int]]:
+        """
+        Give the commonest reasons why lines were set apart, each with the number of lines.
+
+        :param rejects_table: The loader's.
+        :param sources: The jobs that were loaded; without, the newest load counts, where the table tells.
+        """
+        table = self._sink.qualified(rejects_table)
+        where = ""
+        if sources:
+            where = f" WHERE {self._sink.quote('source')} IN ({', '.join([VALUE] * len(sources))})"
+        elif _find(self._sink.columns_of(table), ("loaded_at",)):
+            loaded_at = self._sink.quote("loaded_at")
+            where = f" WHERE {loaded_at} = (SELECT MAX({loaded_at}) FROM {table})"
+        reason = self._sink.quote("reason")
+        return _pairs(
+            self._query(
+                f"SELECT {reason}, COUNT(*) AS n FROM {table}{where} GROUP BY {reason} ORDER BY n DESC, {reason} "
+                f"LIMIT {NAMED}",
+                list(sources),
+            )
+        )
+
+    def overlap(self, values: Mapping[str, Any], before: Mapping[str, Any]) -> Overlap:
+        """Compare each entity's results with those of an earlier slice."""
+        where, bound = self._where(values)
+        where_before, bound_before = self._where(before)
+        entity, item, target = self._sink.quote(self.entity), self._sink.quote(self.item), self._sink.target
+        old = f"SELECT DISTINCT {entity} AS e, {item} AS i FROM {target}{where_before}"
+        rows = self._query(
+            "SELECT results, shared, COUNT(*) FROM ("
+            "SELECT COUNT(*) AS results, COUNT(o.i) AS shared "
+            f"FROM (SELECT {entity} AS e, {item} AS i FROM {target}{where}) n "
+            f"JOIN (SELECT DISTINCT {entity} AS e FROM {target}{where_before}) b ON b.e = n.e "
+            f"LEFT JOIN ({old}) o ON o.e = n.e AND o.i = n.i GROUP BY n.e) compared GROUP BY results, shared",
+            [*bound, *bound_before, *bound_before],
+        )
+        return Overlap({(int(size), int(shared)): int(entities) for size, shared, entities in rows})
+
+    def _covered(self, query: Query, names: Sequence[str], column: str, values: Mapping[str, Any]) -> tuple[int, int]:
+        [(all_of_them, covered)] = self._beside_slice(
+            "SELECT COUNT(*), COUNT(there.e) FROM ", "", query, names, column, values
+        )
+        return int(all_of_them), int(covered)
+
+    def _missing(self, query: Query, names: Sequence[str], column: str, values: Mapping[str, Any]) -> list[str]:
+        end = f" WHERE there.e IS NULL ORDER BY wanted.e LIMIT {NAMED}"
+        return [str(one) for (one,) in self._beside_slice("SELECT wanted.e FROM ", end, query, names, column, values)]
+
+    def _beside_slice(
+        self, select: str, end: str, query: Query, names: Sequence[str], column: str, values: Mapping[str, Any]
+    ) -> list[tuple[Any, ...]]:
+        """Put what a query asks for (``wanted.e``) beside what a slice has (``there.e``), both as text."""
+        columns = self._columns_of(query)
+        asked = _find(columns, names)
+        if asked is None:
+            raise InvalidRequestError(
+                f"{query.name}: expected a query with a column {' or '.join(names)}, got one with "
+                f"{', '.join(columns)}. Rename a column with AS."
+            )
+        where, bound = self._where(values)
+        query.run(
+            self._sink,
+            f"{select}(SELECT DISTINCT {self._as_text(asked)} AS e FROM ",
+            f" WHERE {self._sink.quote(asked)} IS NOT NULL) wanted LEFT JOIN "
+            f"(SELECT DISTINCT {self._as_text(column)} AS e FROM {self._sink.target}{where}) there "
+            f"ON there.e = wanted.e{end}",
+            bound,
+        )
+        rows: list[tuple[Any, ...]] = self._sink.cursor.fetchall()
+        return rows
+
+    def _columns_of(self, query: Query) -> list[str]:
+        query.run(self._sink, "SELECT * FROM ", " WHERE 1 = 0")
+        return self._sink.result_columns()
+
+    def _as_text(self, column: str) -> str:
+        """Write a column as the text that its values are as ids."""
+        return f"CAST({self._sink.quote(column)} AS {self._sink.text_cast})"
+
+    def _where(self, values: Mapping[str, Any]) -> tuple[str, list[Any]]:
+        for name in values:
+            if self._sink.fold(name) not in self._sink.existing:
+                raise self._sink.mismatch(f"expected a column {name}; it has {', '.join(self._sink.existing)}.")
+        condition, bound = self._sink.matches(values)
+        return (f" WHERE {condition}" if condition else ""), bound
+
+    def _query(self, sql: str, values: list[Any]) -> list[tuple[Any, ...]]:
+        self._sink.execute(sql, values)
+        rows: list[tuple[Any, ...]] = self._sink.cursor.fetchall()
+        return rows
+
+
+def _find(columns: Iterable[str], names: Iterable[str]) -> str | None:
+    """Find the column of one of these names, in any case, with underscores or without."""
+    wanted = set(map(folded, names))
+    return next((column for column in columns if folded(column) in wanted), None)
+
+
+def _pairs(rows: Iterable[Sequence[Any]]) -> list[tuple[str, int]]:
+    return [(str(item), int(entities)) for item, entities in rows]
+
+
+def is_date(value: Any) -> bool:
+    """Tell whether a value says when: others have no before."""
+    if isinstance(value, date):
+        return True
+    try:
+        datetime.fromisoformat(str(value))
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,137 @@
+"""A page that lets a person judge in a few seconds whether output is good enough to use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_personalize.exceptions import InvalidRequestError
+from airflow_provider_personalize.output.rows import RELATED_ITEMS, USER_SEGMENTS, RowKind
+from airflow_provider_personalize.quality.figures import Overlap, Slice
+from airflow_provider_personalize.quality.thresholds import Outcome, in_words
+from airflow_provider_personalize.service.names import parse_s3_uri
+
+#: The most bars of a plot.
+_BARS = 25
+#: States of a check, the worst first.
+_STATES = ("failed", "warned", "passed", "unknown")
+_WORDS = {RELATED_ITEMS: ("items", "related items"), USER_SEGMENTS: ("segments", "users")}
+
+
+def render_report(
+    *,
+    table: str,
+    kind: RowKind,
+    figures: Mapping[str, Any],
+    now: Slice,
+    before: Slice | None,
+    before_top: Mapping[str, int],
+    overlap: Overlap | None,
+    titles: Mapping[str, str],
+    results: Sequence[Outcome],
+    details: Sequence[str] = (),
+) -> str:
+    """
+    Write the page.
+
+    :param table: The table's name.
+    :param kind: The kind of its rows.
+    :param figures: All figures.
+    :param now: The slice that is judged.
+    :param before: The slice that it is compared with, if any.
+    :param before_top: How many entities of that one have each of the now most frequent items.
+    :param overlap: How both overlap, if there is one before.
+    :param titles: Titles of items.
+    :param results: What the checks came to.
+    :param details: What is missing, in sentences.
+    :return: HTML that needs nothing else.
+    """
+    from jinja2 import Environment, FileSystemLoader
+
+    states = {outcome.state for outcome in results}
+    entities, items = _WORDS.get(kind, ("users", "items"))
+    verdict = next((state for state in _STATES[:2] if state in states), "passed")
+    state_of = _tile_states(results)
+    templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+    return templates.get_template("report.html").render(
+        table=table,
+        slice=now.name,
+        before=before.name if before else None,
+        figures=figures,
+        entities=entities,
+        items=items,
+        verdict=verdict,
+        state_of=state_of,
+        results=results,
+        details=details,
+        in_words=in_words,
+        result_bars=_result_bars(now),
+        top_bars=_top_bars(now, before, before_top, titles),
+        overlap_bars=_overlap_bars(overlap),
+    )
+
+
+def check_report_uri(uri: Any) -> None:
+    """
+    Make sure that a page can be written there.
+
+    :param uri: A path, ``file:///…`` or ``s3://bucket/key``.
+    :raises InvalidRequestError: if it is none of these.
+    """
+    scheme, separator, rest = uri.partition("://") if isinstance(uri, str) else ("", "", "")
+    if scheme == "s3" and separator:
+        if not parse_s3_uri(uri, parameter="report_uri", max_length=None).key.rstrip("/"):
+            raise InvalidRequestError(f"report_uri: expected s3://bucket/key, got {uri!r}, which has no key.")
+    elif not isinstance(uri, (str, Path)) or not str(uri) or (separator and (scheme != "file" or rest[:1] != "/")):
+        raise InvalidRequestError(
+            f"report_uri: expected a path, file:///folder/page.html or s3://bucket/key, got {uri!r}."
+        )
+
+
+def _tile_states(results: Sequence[Outcome]) -> dict[str, str]:
+    """Give each figure's worst state; those of an entity's results share one."""
+    states: dict[str, str] = {}
+    for outcome in sorted(results, key=lambda outcome: _STATES.index(outcome.state)):
+        states.setdefault("mean_results" if outcome.figure.endswith("_results") else outcome.figure, outcome.state)
+    return states
+
+
+def _result_bars(now: Slice) -> list[dict[str, Any]]:
+    """Count entities by their number of results, in bars of equal width."""
+    if not now.results:
+        return []
+    low, high = min(now.results), max(now.results)
+    width = -(-(high - low + 1) // _BARS)
+    bars = []
+    for start in range(low, high + 1, width):
+        end = start + width - 1
+        count = sum(entities for number, entities in now.results.items() if start <= number <= end)
+        bars.append({"label": f"{start:,}" if width == 1 else f"{start:,} to {end:,}", "count": count})
+    return _scaled(bars)
+
+
+def _top_bars(
+    now: Slice, before: Slice | None, before_top: Mapping[str, int], titles: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    bars = []
+    for item, count in now.top_items:
+        earlier = before_top.get(item, 0) / before.entities if before and before.entities else None
+        bars.append({"label": titles.get(item, item), "share": count / now.entities, "before": earlier})
+    return bars
+
+
+def _overlap_bars(overlap: Overlap | None) -> list[dict[str, Any]]:
+    """Count entities by the share of their results that they had before, in tenths."""
+    if not overlap or not overlap.lists:
+        return []
+    counts = [0] * 10
+    for (size, shared), entities in overlap.lists.items():
+        counts[min(9, 10 * shared // size)] += entities
+    return _scaled([{"label": f"{10 * n} to {10 * n + 10} %", "count": count} for n, count in enumerate(counts)])
+
+
+def _scaled(bars: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Add each bar's height, as a share of the highest."""
+    highest = max(bar["count"] for bar in bars) or 1
+    return [bar | {"height": bar["count"] / highest} for bar in bars]

@@ -1,0 +1,302 @@
+"""
+Part files under an S3 prefix that appear all together: nothing of a run is seen until all of it is there.
+
+Every file goes up as a multipart upload, and S3 shows an upload's object only when the upload is completed. That is
+done at the very end, so whatever fails before leaves the prefix as it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from threading import BoundedSemaphore
+from types import TracebackType
+from typing import Any, Self
+
+from botocore.exceptions import ClientError
+
+from airflow_provider_personalize.exceptions import InvalidLineError, InvalidRequestError, ServiceError
+from airflow_provider_personalize.s3.upload_calls import Claim, PrefixCalls, s3_errors
+from airflow_provider_personalize.service.names import S3Uri
+from airflow_provider_personalize.service.recipes import MAX_FILE_BYTES, MAX_FILES, MAX_LINES
+
+log = logging.getLogger(__name__)
+
+#: Bytes from which on a file's text goes up as one part; S3 takes none below 5 MiB but the last.
+PART_BYTES = 8 * 1024 * 1024
+#: Parts that go up at the same time.
+THREADS = 4
+
+_PART_NAME = re.compile(r"part-\d{5}\.json")
+
+
+def part_name(index: int) -> str:
+    """Give the name of the n-th part file, from 0."""
+    return f"part-{index:05}.json"
+
+
+@dataclass
+class _File:
+    """One file on its way up."""
+
+    key: str
+    upload_id: Future[str]
+    parts: list[Future[dict[str, Any]]] = field(default_factory=list)
+    buffer: list[bytes] = field(default_factory=list)
+    buffered: int = 0
+    lines: int = 0
+    bytes: int = 0
+
+
+class PartFiles:
+    """
+    The part files of one run, as a context manager: :meth:`write` lines, then :meth:`publish`; left without that, it
+    takes back what it has uploaded.
+
+    The prefix belongs to it. It replaces and deletes nothing but part files of its own naming, and refuses to start
+    where other objects are, since a job would read them too. A run that begins takes the prefix over from one that is
+    there, which then fails before its files appear.
+
+    :param client: boto3's S3 client.
+    :param prefix: The prefix, ending in ``/``.
+    :param upload_args: Further arguments of ``CreateMultipartUpload``, as for encryption.
+    :param max_lines: The most lines of one file; can be set until the first line is written.
+    :param max_bytes: The most bytes of one file.
+    :param max_files: The most files.
+    :param renew: Gives another client, with fresh credentials, where those of this one have expired.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        prefix: S3Uri,
+        *,
+        upload_args: Mapping[str, Any] | None = None,
+        max_lines: int = MAX_LINES,
+        max_bytes: int = MAX_FILE_BYTES,
+        max_files: int = MAX_FILES,
+        renew: Callable[[], Any] | None = None,
+    ) -> None:
+        self.max_lines = max_lines
+        #: Bytes written so far.
+        self.bytes = 0
+        self._calls = PrefixCalls(client, prefix, renew)
+        self._prefix = prefix
+        self._upload_args = dict(upload_args or {})
+        self._claim = Claim(self._calls, self._upload_args)
+        self._max_bytes = max_bytes
+        self._max_files = max_files
+        self._files: list[_File] = []
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="personalize-upload")
+        # A part takes a place until it is uploaded, and whoever writes waits for one: so memory holds no more parts.
+        self._places = BoundedSemaphore(THREADS)
+        self._failure: BaseException | None = None
+
+    @property
+    def files(self) -> int:
+        """How many files there are so far."""
+        return len(self._files)
+
+    def __enter__(self) -> Self:
+        """
+        Make sure that the prefix is free for this run.
+
+        :raises InvalidRequestError: if other objects than part files are there.
+        :raises PersonalizeError: if another run begins at the same time.
+        """
+        with self._errors():
+            foreign = list(islice((key for key in self._calls.object_keys() if not self._is_ours(key)), 4))
+            if foreign:
+                raise InvalidRequestError(
+                    f"s3_uri: expected {self._prefix} to hold nothing but earlier part files, since a job reads "
+                    f"everything under it, got {', '.join(foreign[:3])}{' and more' if foreign[3:] else ''}. Give this "
+                    "task a folder of its own, or move these objects away."
+                )
+            self._abort_leftovers()
+            try:
+                self._claim.take()
+            except BaseException:
+                self._claim.give_back()
+                self._pool.shutdown()
+                raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take back what was uploaded and not published."""
+        self._pool.shutdown(cancel_futures=True)
+        started = [file for file in self._files if not file.upload_id.cancelled() and not file.upload_id.exception()]
+        with ThreadPoolExecutor(THREADS) as pool:
+            pool.map(lambda file: self._calls.abort(file.key, file.upload_id.result()), started)
+        self._claim.give_back()
+
+    def write(self, lines: Sequence[str], before: str = "", after: str = "\n") -> int:
+        """
+        Add lines to the current file, or to new ones where it is full.
+
+        :param lines: What differs from line to line, in ASCII.
+        :param before: What each line begins with.
+        :param after: What each line ends with, the newline included.
+        :return: How many bytes they are.
+        :raises InvalidRequestError: if they need more files than a job takes.
+        """
+        start, written = 0, self.bytes
+        between = after + before
+        while start < len(lines):
+            file = self._files[-1] if self._files and self._files[-1].lines < self.max_lines else self._open()
+            piece = lines[start : start + self.max_lines - file.lines]
+            data = f"{before}{between.join(piece)}{after}".encode("ascii")
+            while file.bytes + len(data) > self._max_bytes:
+                if file.lines:
+                    file = self._open()
+                elif len(piece) > 1:
+                    piece = piece[: len(piece) // 2]
+                    data = f"{before}{between.join(piece)}{after}".encode("ascii")
+                else:
+                    raise InvalidLineError(
+                        location=f"The line {data[:100]!r}…",
+                        reason=f"expected at most {self._max_bytes:,} bytes, as a file may hold, got {len(data):,}.",
+                    )
+            self._append(file, len(piece), data)
+            start += len(piece)
+        return self.bytes - written
+
+    def publish(self) -> None:
+        """
+        Finish every upload, then let all files appear, and delete those of an earlier run that are not among them.
+
+        Until the first file appears, the prefix is untouched. Should it fail among them, or be killed, some files are
+        of this run and some of an earlier one; another run puts that right.
+
+        :raises PersonalizeError: if another run has begun at the prefix.
+        """
+        with self._errors():
+            if self._files:
+                self._flush(self._files[-1])
+            parts = [[part.result() for part in file.parts] for file in self._files]
+            self._claim.check()
+            for _ in self._pool.map(self._complete, list(self._files), parts):
+                pass
+            published = {file.key for file in self._files}
+            self._files.clear()
+            self.delete_parts(keep=published)
+
+    def delete_parts(self, keep: set[str] | frozenset[str] = frozenset()) -> None:
+        """
+        Delete the part files under the prefix.
+
+        :param keep: The keys of those that stay.
+        """
+        with self._errors():
+            self._claim.check()
+            found = self._calls.object_keys()
+            stale = (key for key in found if key not in keep and self._is_ours(key) and not key.endswith("/"))
+            while keys := list(islice(stale, 1_000)):
+                delete = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+                answer = self._calls("delete_objects", Delete=delete)
+                for error in answer.get("Errors", ()):
+                    raise ClientError({"Error": error}, "DeleteObjects")
+                log.info("Deleted %d part files of an earlier run under %s", len(keys), self._prefix)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn S3's refusals into errors that say what to do; where another run is the reason, they say that."""
+        try:
+            with s3_errors(self._prefix):
+                yield
+        except ServiceError:
+            self._claim.check()
+            raise
+
+    def _is_ours(self, key: str) -> bool:
+        # The S3 console makes a folder by an empty object of the prefix's own name.
+        return key == self._prefix.key or bool(_PART_NAME.fullmatch(key.removeprefix(self._prefix.key)))
+
+    def _abort_leftovers(self) -> None:
+        """Abort the uploads of a run that was killed: nobody sees them, but they are billed."""
+        try:
+            uploads = self._calls.uploads(self._prefix.key)
+        except ClientError as error:
+            log.info("Unfinished uploads of earlier runs were not looked for: %s", error)
+            return
+        # The claim first: a run that is there after all then knows before it looks whether it may publish.
+        for key, upload_id in sorted(uploads, key=lambda upload: not self._claim.is_key(upload[0])):
+            if self._is_ours(key) or self._claim.is_key(key):
+                log.info("Aborting the unfinished upload of %s that an earlier run has left", key)
+                self._calls.abort(key, upload_id)
+
+    def _open(self) -> _File:
+        if len(self._files) == self._max_files:
+            raise InvalidRequestError(
+                f"sql: expected no more rows than {self._max_files:,} files of {self.max_lines:,} lines can hold, "
+                "which is what one job takes, got more. Split the query over several jobs; or, where the recipe takes "
+                "more lines a file (as aws-similar-items does, and aws-item-affinity does not), name it in recipe."
+            )
+        if self._files:
+            self._flush(self._files[-1])
+        key = f"{self._prefix.key}{part_name(len(self._files))}"
+        file = _File(key, self._pool.submit(self._create, key))
+        self._files.append(file)
+        return file
+
+    def _append(self, file: _File, lines: int, data: bytes) -> None:
+        file.buffer.append(data)
+        file.buffered += len(data)
+        file.lines += lines
+        file.bytes += len(data)
+        self.bytes += len(data)
+        if file.buffered >= PART_BYTES:
+            self._flush(file)
+
+    def _flush(self, file: _File) -> None:
+        """Hand what a file has buffered to the uploading threads."""
+        if not file.buffer:
+            return
+        self._places.acquire()
+        if self._failure:
+            self._places.release()
+            with self._errors():
+                raise self._failure
+        body = b"".join(file.buffer)
+        file.buffer.clear()
+        file.buffered = 0
+        file.parts.append(self._pool.submit(self._upload, file, len(file.parts) + 1, body))
+
+    def _create(self, key: str) -> str:
+        answer = self._calls(
+            "create_multipart_upload", Key=key, **{"ContentType": "application/json", **self._upload_args}
+        )
+        return str(answer["UploadId"])
+
+    def _upload(self, file: _File, number: int, body: bytes) -> dict[str, Any]:
+        try:
+            answer = self._calls(
+                "upload_part",
+                Key=file.key,
+                # Submitted before any of its parts, so it never waits for a thread that waits for it.
+                UploadId=file.upload_id.result(),
+                PartNumber=number,
+                Body=body,
+            )
+        except BaseException as error:
+            self._failure = error
+            raise
+        finally:
+            self._places.release()
+        # Where the client adds checksums, completing the upload takes them too.
+        checksums = {name: answer[name] for name in answer if re.fullmatch(r"Checksum(CRC|SHA).+", name)}
+        return {"PartNumber": number, "ETag": answer["ETag"], **checksums}
+
+    def _complete(self, file: _File, parts: list[dict[str, Any]]) -> None:
+        self._calls(
+            "complete_multipart_upload",
+            Key=file.key,
+            UploadId=file.upload_id.result(),
+            MultipartUpload={"Parts": parts},
+        )
