@@ -26,7 +26,7 @@ SOURCES := airflow_provider_personalize example_dags tests
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv demo airflow test test-pure test-unit test-integration test-psycopg2 test-system test-wheel \
-	test-airflow test-floor lint format types check bench clean
+	test-airflow test-floor lint format types check docs bench clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -91,6 +91,15 @@ types: $(READY) ## Check the types
 	$(BIN)/mypy
 
 check: lint types test ## Check everything that a change should pass
+
+.venv-docs/ready: pyproject.toml $(READY)
+	$(BIN)/uv venv --quiet --clear .venv-docs
+	$(BIN)/uv pip install --quiet --python .venv-docs/bin/python --group docs
+	@touch $@
+
+docs: .venv-docs/ready ## Build the site of docs/ into build/site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --config-file .mkdocs.yml
+	@echo "The site is at build/site/index.html"
 
 bench: $(READY) ## Measure, and print the tables
 	@for benchmark in tests/benchmarks/bench_*.py; do echo "== $$benchmark"; $(BIN)/python $$benchmark || exit; done

@@ -17,7 +17,7 @@ from botocore.exceptions import (
 )
 
 from airflow_provider_personalize.compat import AirflowException
-from airflow_provider_personalize.error_base import EXPIRED_CODES, THROTTLING_CODES
+from airflow_provider_personalize.error_base import DOCS, EXPIRED_CODES, THROTTLING_CODES
 from airflow_provider_personalize.exceptions import (
     InvalidRequestError,
     PersonalizeError,
@@ -155,7 +155,7 @@ def _remedy(code: str, operation: str, region: str | None, role_arn: str | None)
             remedy += (
                 f", and iam:PassRole on {role_arn} with the condition iam:PassedToService = personalize.amazonaws.com"
             )
-        return f"{remedy}. The README has the policies ready to paste."
+        return f"{remedy}. The policies stand ready to paste at {DOCS}/aws.md#permissions."
     if code == "InvalidInputException":
         remedy = "Check the request's parameters against the recipe of the solution version."
         if role_arn:

@@ -9,6 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_provider_personalize import __version__
+
+#: The documentation of this very version. The tag of a release does not move, so what is linked to stays as it was.
+DOCS = f"https://github.com/airflow-provider-personalize/airflow-provider-personalize/blob/v{__version__}/docs"
+
 #: Too many requests a second. ``LimitExceededException`` can mean that too, and belongs here when it answers a read.
 THROTTLING_CODES = frozenset(
     {
@@ -72,6 +77,15 @@ def restore_error(error_type: type[PersonalizeError], args: tuple[Any, ...], sta
 def clause(text: str) -> str:
     """Give a sentence of somebody else's without its full stop, to go on in the same one."""
     return text.strip().rstrip(".")
+
+
+def see_runbook(error: str) -> str:
+    """
+    Return the sentence that leads from a message to the runbook.
+
+    :param error: The name of the error's type, which is the heading of its entry.
+    """
+    return f"See {DOCS}/runbook.md#{error.lower()} for more."
 
 
 def ending_in(message: str, arn: str | None) -> str:

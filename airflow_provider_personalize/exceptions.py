@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_personalize.error_base import PASSING_CODES, PersonalizeError, clause, ending_in
+from airflow_provider_personalize.error_base import PASSING_CODES, PersonalizeError, clause, ending_in, see_runbook
 
 __all__ = [
     "InvalidLineError",
@@ -150,7 +150,7 @@ class JobFailedError(PersonalizeError):
                 "policy too. A bucket that is open only to a VPC does not work."
             )
         super().__init__(
-            ending_in(message, job_arn),
+            ending_in(f"{message} {see_runbook('JobFailedError')}", job_arn),
             kind=kind,
             job_name=job_name,
             job_arn=job_arn,
@@ -192,7 +192,7 @@ class JobTimeoutError(PersonalizeError, TimeoutError):
         message += (
             f". The {kind} cannot be stopped: it runs on, and is billed. To attach to it again, clear this task (an "
             "operator with if_job_exists='reuse' finds its job), or give the job's ARN to a sensor's job_arn, with a "
-            "longer timeout."
+            f"longer timeout. {see_runbook('JobTimeoutError')}"
         )
         super().__init__(
             ending_in(message, job_arn), kind=kind, job_arn=job_arn, status=status, waited=waited, reason=reason
@@ -232,7 +232,7 @@ class JobConflictError(PersonalizeError):
                 "good: use another job_name, or if_job_exists='reuse' or 'new'."
             )
         super().__init__(
-            ending_in(f"{message} The job that has it:", job_arn),
+            ending_in(f"{message} {see_runbook('JobConflictError')} The job that has it:", job_arn),
             job_name=job_name,
             job_arn=job_arn,
             differences=differences,
@@ -256,7 +256,7 @@ class QuotaTimeoutError(PersonalizeError, TimeoutError):
         super().__init__(
             f"{clause(reason)}: {operation} found no free slot within {waited:.0f} s, and no job was created. Raise "
             "quota_wait_timeout, run fewer jobs at once (an Airflow pool with include_deferred and as many slots as "
-            "the quota), or ask AWS for a higher quota.",
+            f"the quota), or ask AWS for a higher quota. {see_runbook('QuotaTimeoutError')}",
             operation=operation,
             waited=waited,
             reason=reason,
@@ -329,7 +329,7 @@ class TooManyRejectsError(PersonalizeError):
         super().__init__(
             f"{rejects} of {lines} lines are unusable, more than max_reject_rate={max_reject_rate} allows, so nothing "
             f"was loaded. The first of them:\n{shown}\n{where} Mend the input and run the job again, or raise "
-            "max_reject_rate to load the others.",
+            f"max_reject_rate to load the others. {see_runbook('TooManyRejectsError')}",
             rejects=rejects,
             lines=lines,
             max_reject_rate=max_reject_rate,
@@ -351,7 +351,8 @@ class TableMismatchError(PersonalizeError):
     reason: str
 
     def __init__(self, *, table: str, reason: str) -> None:
-        super().__init__(f"The table {table} cannot take these rows: {reason}", table=table, reason=reason)
+        message = f"The table {table} cannot take these rows: {clause(reason)}. {see_runbook('TableMismatchError')}"
+        super().__init__(message, table=table, reason=reason)
 
 
 class OutputCheckError(PersonalizeError):
@@ -386,7 +387,7 @@ class OutputCheckError(PersonalizeError):
         where = f"The report {report_uri} shows more. " if report_uri else ""
         super().__init__(
             f"The output in {table} is not good enough:\n{found}\n{where}The rows are loaded. Mend the input, the "
-            "solution or the checks, then clear this task, or what leads to it.",
+            f"solution or the checks, then clear this task, or what leads to it. {see_runbook('OutputCheckError')}",
             table=table,
             failed=failed,
             figures=figures,

@@ -1,4 +1,4 @@
-"""What the README and CONTRIBUTING show and name has to be there: the example's code, policies, links, parameters."""
+"""What the README and the docs show and name has to be there: code, policies, links, parameters, errors."""
 
 from __future__ import annotations
 
@@ -6,58 +6,70 @@ import ast
 import importlib
 import inspect
 import json
+import posixpath
 import re
-import textwrap
 import tomllib
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("airflow", reason="the parameters that the README names are those of Airflow's classes")
+pytest.importorskip("airflow", reason="the parameters that the docs name are those of Airflow's classes")
 
 from airflow_provider_personalize import exceptions
+from airflow_provider_personalize.error_base import DOCS
 from airflow_provider_personalize.operators import batch as operators
 from airflow_provider_personalize.operators import output_check
 from airflow_provider_personalize.output.rows import ROW_KINDS
 from airflow_provider_personalize.sensors import batch as sensors
 from airflow_provider_personalize.targets.plan import WRITE_MODES
 from airflow_provider_personalize.transfers import personalize_to_sql, sql_to_personalize
+from hatch_build import absolute_links
+from tests.unit.test_exceptions import EXAMPLES
 
 ROOT = Path(__file__).parents[2]
-PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")}
+PATHS = [
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")),
+]
+PAGES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in PATHS}
+#: The pages for users, as one.
+ALL = "\n".join(text for name, text in PAGES.items() if name not in {"CONTRIBUTING.md", "CHANGELOG.md"})
 README = PAGES["README.md"]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+DAGS = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "example_dags").glob("*.py")}
 
-SHOWN = re.compile(
-    r'<!-- (?P<path>\S+): from "(?P<first>[^"]+)" to (?:"(?P<end>[^"]+)"|the end) -->\n```python\n(?P<code>.*?)```\n',
-    re.DOTALL,
-)
 OPERATORS = {
     name: cls
     for module in (operators, output_check, sensors, sql_to_personalize, personalize_to_sql)
     for name, cls in vars(module).items()
     if inspect.isclass(cls) and cls.__module__ == module.__name__ and not cls.__subclasses__()
 }
-#: Which operators the sections with tables of parameters are about.
-SECTIONS = {
-    "Input: from a query to S3": ["SqlToPersonalizeInputOperator"],
-    "Jobs: paid for once": ["PersonalizeCreateBatchInferenceJobOperator", "PersonalizeBatchInferenceJobSensor"],
-    "Output: from S3 into a table": ["PersonalizeToSqlOperator"],
-    "Good enough to use?": ["PersonalizeOutputCheckOperator"],
+ERRORS = {
+    name: value
+    for name, value in vars(exceptions).items()
+    if inspect.isclass(value) and issubclass(value, exceptions.PersonalizeError)
+}
+#: Which operators the pages with tables of parameters are about.
+TOLD_ON = {
+    "docs/reference/input.md": ["SqlToPersonalizeInputOperator"],
+    "docs/reference/jobs.md": ["PersonalizeCreateBatchInferenceJobOperator", "PersonalizeBatchInferenceJobSensor"],
+    "docs/reference/output.md": ["PersonalizeToSqlOperator"],
+    "docs/reference/check.md": ["PersonalizeOutputCheckOperator"],
 }
 
 
-def blocks(language):
-    """The README's fenced blocks of a language, also those inside a list."""
-    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```$", README, re.MULTILINE | re.DOTALL)
+def blocks(language, text=ALL):
+    """The fenced blocks of a language, also those inside a list."""
+    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
     assert found, f"no block of {language}"
     return [inspect.cleandoc(f"\n{body}") if indent else body for indent, body in found]
 
 
-def section(title):
-    _, found, rest = README.partition(f"\n## {title}\n")
-    assert found, f"no section {title!r}"
-    return rest.partition("\n## ")[0]
+def section(page, title):
+    """The text below a heading, up to the next one of the same level or a higher one."""
+    found = re.search(rf"^(#+) {re.escape(title)}\n(.*)", PAGES[page], re.MULTILINE | re.DOTALL)
+    assert found, f"{page} has no section {title!r}"
+    return re.split(rf"^#{{1,{len(found[1])}}} ", found[2], maxsplit=1, flags=re.MULTILINE)[0]
 
 
 def tables(text):
@@ -76,21 +88,32 @@ def parameters(cls):
     return {name for function in constructors for name in inspect.signature(inspect.unwrap(function)).parameters}
 
 
-def slug(heading):
-    """The anchor that a heading gets."""
-    return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
+def prose(page):
+    return re.sub(r"```.*?```", "", PAGES[page], flags=re.DOTALL)
 
 
-def test_the_dags_are_shown_as_they_are():
-    shown = list(SHOWN.finditer(README))
-    assert len(shown) == README.count("<!-- example_dags/") > 1
-    for match in shown:
-        lines = (ROOT / match["path"]).read_text(encoding="utf-8").splitlines()
-        firsts = [n for n, line in enumerate(lines) if line.startswith(match["first"])]
-        ends = [n for n, line in enumerate(lines) if line.startswith(match["end"])] if match["end"] else [len(lines)]
-        assert (len(firsts), len(ends)) == (1, 1), f"expected one line each that begins as in {match[0][:150]}"
-        code = textwrap.dedent("\n".join(lines[firsts[0] : ends[0]]).rstrip() + "\n")
-        assert match["code"] == code, f"{match['path']} has changed. Put this into the README instead:\n\n{code}"
+def anchors(page):
+    """The anchors of a page's headings; GitHub and the site make the same of them, as long as no two hyphens meet."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    found = [re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings]
+    assert not [anchor for anchor in found if "--" in anchor]
+    assert len(found) == len(set(found)), f"{page} has two headings of one name"
+    return found
+
+
+def test_the_readme_is_short():
+    assert len(README.encode()) <= 9_000
+
+
+def test_every_example_is_a_recipe_and_is_shown_from_its_file():
+    page = PAGES["docs/recipes.md"]
+    shown = re.findall(r'^ *--8<-- "example_dags/(.+)"$', page, re.MULTILINE)
+    assert sorted(shown) == sorted(DAGS)
+    assert page.count("--8<--") == ALL.count("--8<--") == len(DAGS)
+    for name in DAGS:
+        assert f"[`example_dags/{name}`](../example_dags/{name})" in page
+    [table] = tables(page)
+    assert sorted(f"{names(row[0])[0]}.py" for row in table[1:]) == sorted(DAGS)
 
 
 def test_policies_and_connections_are_json():
@@ -102,26 +125,71 @@ def test_policies_and_connections_are_json():
 
 def test_python_calls_the_operators_as_they_are():
     seen = set()
-    for block in blocks("python"):
-        for call in (node for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Call)):
+    for code in [*(block for block in blocks("python") if "--8<--" not in block), *DAGS.values()]:
+        for call in (node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)):
             name = ast.unparse(call.func).removesuffix(".partial")
             if name in OPERATORS:
                 seen.add(name)
-                assert {keyword.arg for keyword in call.keywords} <= parameters(OPERATORS[name])
+                assert {keyword.arg for keyword in call.keywords} - {None} <= parameters(OPERATORS[name])
     assert len(seen) > 3
+
+
+@pytest.mark.parametrize(
+    ("page", "tasks"), [("README.md", {"prepare", "recommend"}), ("docs/tutorial.md", {"prepare", "similar"})]
+)
+def test_the_dags_of_the_first_pages_parse(page, tasks):
+    [code] = blocks("python", PAGES[page])
+    assert len(code.splitlines()) <= 40
+    try:
+        import airflow.sdk  # noqa: F401
+    except ImportError:
+        code = code.replace("from airflow.sdk import", "from airflow import")
+    found = {}
+    exec(compile(code, page, "exec"), found)
+    assert found["prepare"].dag.task_dict["load"].get_flat_relative_ids(upstream=True) == tasks
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
-    text = re.sub(r"```.*?```", "", PAGES[page], flags=re.DOTALL)
-    for target in re.findall(r"\]\(([^)]+)\)", text):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
         path, _, anchor = target.partition("#")
         if path.startswith("https://"):
             continue
-        assert (ROOT / path).exists(), target
+        other = posixpath.normpath(posixpath.join(posixpath.dirname(page), path)) if path else page
+        assert (ROOT / other).exists(), target
         if anchor:
-            other = PAGES[path] if path else PAGES[page]
-            assert anchor in map(slug, re.findall(r"^#+ (.+)$", other, re.MULTILINE)), target
+            assert anchor in anchors(other), target
+
+
+def test_every_page_is_reached():
+    site = (ROOT / ".mkdocs.yml").read_text(encoding="utf-8")
+    for page in PAGES:
+        if page.startswith("docs/"):
+            assert f": {page.removeprefix('docs/')}\n" in site
+
+
+def test_every_picture_is_shown():
+    shown = {Path(target).name for target in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", ALL)}
+    assert shown == {path.name for path in (ROOT / "docs" / "images").iterdir()}
+
+
+def test_the_readme_of_a_release_leads_to_its_files():
+    source = PROJECT["urls"]["Source"]
+    text = absolute_links(README, source, "1.2.3")
+    targets = re.findall(r"\]\(([^)]+)\)", text)
+    assert targets
+    assert all(target.startswith("https://") for target in targets)
+    local = [re.sub(rf"{re.escape(source)}/(blob|raw)/v1\.2\.3/", "", target) for target in targets]
+    assert local == re.findall(r"\]\(([^)]+)\)", README)
+    assert all("![" not in line or f"]({source}/raw/v1.2.3/docs/images/" in line for line in text.splitlines())
+
+
+def test_one_repository_is_named():
+    source = PROJECT["urls"]["Source"]
+    assert DOCS.startswith(f"{source}/blob/v")
+    site = (ROOT / ".mkdocs.yml").read_text(encoding="utf-8")
+    assert f"repo_url: {source}\n" in site
+    assert f"site_url: {PROJECT['urls']['Documentation']}\n" in site
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -130,55 +198,112 @@ def test_every_make_command_is_there(page):
     assert set(re.findall(r"(?:^|`)make ([a-z-]+)", PAGES[page], re.MULTILINE)) <= targets
 
 
-def test_every_module_that_it_names_is_there():
-    modules = set(re.findall(r"`(airflow_provider_personalize(?:\.\w+)+)`", README))
+def test_every_module_that_is_named_is_there():
+    modules = set(re.findall(r"`(airflow_provider_personalize(?:\.\w+)+)`", ALL))
     assert len(modules) > 5
     for module in modules:
         importlib.import_module(module)
 
 
+def test_every_class_of_the_reference_is_there():
+    generated = re.findall(r"^::: (\S+)$", PAGES["docs/reference/api.md"], re.MULTILINE)
+    shown = set()
+    for name in generated:
+        module, _, attribute = name.rpartition(".")
+        try:
+            shown |= set(vars(importlib.import_module(name)))
+        except ImportError:
+            assert hasattr(importlib.import_module(module), attribute), name
+            shown.add(attribute)
+    assert set(OPERATORS) | set(ERRORS) - {"PersonalizeError"} <= shown
+
+
 def test_every_operator_is_named():
-    told = {name for table in tables(section("What is in it")) for row in table for name in names(row[0])}
-    assert set(OPERATORS) <= told
+    reference = section("docs/reference/index.md", "What is in it")
+    for text in (reference, section("README.md", "What is in it")):
+        told = {n.rpartition(".")[2] for table in tables(text) for row in table for n in names(row[0])}
+        assert set(OPERATORS) <= told
 
 
-@pytest.mark.parametrize("title", SECTIONS)
-def test_every_parameter_is_there(title):
-    taken = set().union(*(parameters(OPERATORS[name]) for name in SECTIONS[title]))
-    told = {n for table in tables(section(title)) if table[0][0] == "parameter" for row in table for n in names(row[0])}
+def test_the_readme_names_classes_by_where_they_are():
+    [table] = tables(section("README.md", "What is in it"))
+    for path in [name for row in table for name in names(row[0]) if "." in name]:
+        module, _, name = path.rpartition(".")
+        assert hasattr(importlib.import_module(f"airflow_provider_personalize.{module}"), name)
+
+
+@pytest.mark.parametrize("page", TOLD_ON)
+def test_every_parameter_is_there(page):
+    taken = set().union(*(parameters(OPERATORS[name]) for name in TOLD_ON[page]))
+    told = {n for table in tables(PAGES[page]) if table[0][0] == "parameter" for row in table for n in names(row[0])}
     assert told
     assert told <= taken
 
 
 def test_rows_and_write_modes_are_as_they_are():
-    found = {table[0][0]: table[1:] for table in tables(section("Output: from S3 into a table"))}
+    found = {table[0][0]: table[1:] for table in tables(PAGES["docs/reference/output.md"])}
     assert [names(row[1]) for row in found["kind"]] == [[c.name for c in kind.columns] for kind in ROW_KINDS]
     assert [row[0] for row in found["kind"]] == [kind.name for kind in ROW_KINDS]
     assert [names(row[0])[0] for row in found["`write_mode`"]] == list(WRITE_MODES)
 
 
-def test_every_error_has_its_remedy():
-    types = {
-        name
-        for name, value in vars(exceptions).items()
-        if inspect.isclass(value) and issubclass(value, exceptions.PersonalizeError)
+@pytest.mark.parametrize("error", sorted(ERRORS.keys() - {"PersonalizeError"}))
+def test_every_error_has_its_entry_in_the_runbook(error):
+    entry = section("docs/runbook.md", error)
+    quoted = " ".join(line.removeprefix("> ") for line in entry.splitlines() if line.startswith("> "))
+    assert quoted, "expected the sentence that stands in the log, as > a quotation"
+    for answer in (r"\*(Not r|R)etried", r"\b[Cc]lear\*", r"\*Billed\*"):
+        assert re.search(answer, entry), f"the entry does not say {answer}"
+    message = " ".join(str(ERRORS[error](**EXAMPLES[error])).split())
+    pattern = ".+".join(re.escape(part.strip()) for part in quoted.split("…"))
+    assert re.search(pattern, message) or error == "InvalidRequestError", f"{quoted!r} is not how {message!r} reads"
+
+
+def test_messages_lead_to_their_entries():
+    leading = set()
+    for name, values in EXAMPLES.items():
+        for page, anchor in re.findall(rf"{re.escape(DOCS)}/(\S+?\.md)#([\w-]+)", str(ERRORS[name](**values))):
+            assert anchor in anchors(f"docs/{page}")
+            assert anchor == name.lower()
+            leading.add(name)
+    assert leading >= {
+        "JobFailedError",
+        "JobConflictError",
+        "QuotaTimeoutError",
+        "TooManyRejectsError",
+        "TableMismatchError",
+        "OutputCheckError",
     }
-    told = {name for table in tables(section("When something goes wrong")) for row in table for name in names(row[0])}
-    assert types - {"PersonalizeError"} <= told
 
 
-def test_the_variables_are_those_of_the_dag():
-    dag = (ROOT / "example_dags" / "nightly_email_list.py").read_text(encoding="utf-8")
-    [table] = tables(section("From the demo to AWS"))
-    assert {names(row[0])[0] for row in table[1:]} == set(re.findall(r"var\.value\.get\('(\w+)'", dag))
+def test_every_link_to_the_docs_in_the_code_leads_somewhere():
+    found = set()
+    for path in (ROOT / "airflow_provider_personalize").rglob("*.py"):
+        found |= set(re.findall(r"\{DOCS\}/(\S+?\.md)#([\w-]+)", path.read_text(encoding="utf-8")))
+    assert found
+    for page, anchor in found:
+        assert anchor in anchors(f"docs/{page}"), (page, anchor)
+
+
+def test_the_variables_are_those_of_the_examples():
+    read = {name: set(re.findall(r"var\.value\.get\('(\w+)'", code)) for name, code in DAGS.items()}
+    [table] = tables(section("docs/aws.md", "Variables of the examples"))
+    everywhere = set().union(*read.values())
+    assert {names(row[0])[0] for row in table[1:]} == everywhere
+    for row in table[1:]:
+        [variable] = names(row[0])
+        readers = {name.removesuffix(".py") for name, variables in read.items() if variable in variables}
+        everyone = {name.removesuffix(".py") for name in DAGS}
+        said = everyone - set(names(row[2])) if row[2].startswith("all") else set(names(row[2]))
+        assert said == readers, variable
 
 
 def test_the_faults_are_those_of_the_stand_in():
     pytest.importorskip("moto", reason="the stand-in needs the extra local")
     from airflow_provider_personalize.local import faults
 
-    text = section("The local stand-in").partition("Answers:")[2].partition("- **")[0]
-    assert set(names(text)) == set(faults.NAMES)
+    [table] = tables(section("docs/stand-in.md", "Rehearse a bad night"))
+    assert {name for row in table[1:] for name in names(row[1])} == set(faults.NAMES)
 
 
 def test_the_versions_are_those_of_the_package():
@@ -186,13 +311,13 @@ def test_the_versions_are_those_of_the_package():
     listed = [*PROJECT["dependencies"], *(need for needs in extras.values() for need in needs)]
     # An extra may take in another one, by this package's own name.
     floors = dict(requirement.split(">=") for requirement in listed if not requirement.startswith(PROJECT["name"]))
-    [table] = tables(section("Versions"))
+    [table] = tables(section("docs/reference/index.md", "Versions"))
     told = {(names(row[0]) or [row[0]])[0]: row[1] for row in table[1:]}
     assert told == floors | {"Python": PROJECT["requires-python"].removeprefix(">=")}
 
 
 def test_the_extras_are_those_of_the_package():
-    [table] = tables(section("Install"))
+    [table] = tables(section("README.md", "Install"))
     assert {name for row in table for name in names(row[0])} == set(PROJECT["optional-dependencies"])
     for page in PAGES.values():
         for extras in re.findall(r"airflow-provider-personalize\[([\w,]+)\]", page):
