@@ -162,13 +162,14 @@ class JobFailedError(PersonalizeError):
 
 class JobTimeoutError(PersonalizeError, TimeoutError):
     """
-    The deadline came before the job's end. The job itself runs on, and is billed.
+    The deadline came before what was waited for. The job, or other resource, itself goes on.
 
-    :param kind: What kind of job it is, in words.
-    :param job_arn: The job's ARN.
-    :param status: The last status that was seen, or None where none was.
-    :param waited: For how long was waited, in seconds.
-    :param reason: What kept the last look at the job from succeeding, where something did.
+    :param kind: What kind of job or other resource it is, in words.
+    :param job_arn: Its ARN.
+    :param status: The last status that was seen, or None if none was.
+    :param waited: How long the wait was, in seconds.
+    :param reason: What kept the last look from succeeding, if something did.
+    :param until: What was waited for: ``active``, ``updated``, ``inactive`` or ``gone``.
     """
 
     kind: str
@@ -176,6 +177,7 @@ class JobTimeoutError(PersonalizeError, TimeoutError):
     status: str | None
     waited: float
     reason: str | None
+    until: str
 
     def __init__(
         self,
@@ -185,17 +187,32 @@ class JobTimeoutError(PersonalizeError, TimeoutError):
         status: str | None,
         waited: float,
         reason: str | None = None,
+        until: str = "active",
     ) -> None:
+        is_job = kind.endswith(" job")
         message = f"The deadline passed after {waited:.0f} s of waiting (last status: {status or 'none seen'})"
         if reason:
-            message += f", and the last look at the job failed: {clause(reason)}"
-        message += (
-            f". The {kind} cannot be stopped: it runs on, and is billed. To attach to it again, clear this task (an "
-            "operator with if_job_exists='reuse' finds its job), or give the job's ARN to a sensor's job_arn, with a "
-            f"longer timeout. {see_runbook('JobTimeoutError')}"
-        )
+            message += f", and the last look at the {'job' if is_job else kind} failed: {clause(reason)}"
+        if is_job:
+            message += (
+                f". The {kind} cannot be stopped: it runs on, and is billed. To attach to it again, clear this task "
+                "(an operator with if_job_exists='reuse' finds its job), or give the job's ARN to a sensor's job_arn, "
+                "with a longer timeout."
+            )
+        else:
+            message += (
+                f". The {kind} goes on without this task, and may be billed. To wait until it is {until} again, clear "
+                "this task, with a longer timeout."
+            )
+        message += f" {see_runbook('JobTimeoutError')}"
         super().__init__(
-            ending_in(message, job_arn), kind=kind, job_arn=job_arn, status=status, waited=waited, reason=reason
+            ending_in(message, job_arn),
+            kind=kind,
+            job_arn=job_arn,
+            status=status,
+            waited=waited,
+            reason=reason,
+            until=until,
         )
 
 

@@ -33,16 +33,17 @@ from airflow_provider_personalize.service import names as naming
 from airflow_provider_personalize.service.kinds import (
     CREATE_PENDING,
     SOLUTION_VERSION,
-    JobKind,
-    JobState,
-    JobStatus,
+    ResourceKind,
+    ResourceStatus,
+    State,
+    Until,
     entries_of,
     read_status,
     shown,
     text_at,
 )
 from airflow_provider_personalize.service.requests import differences
-from airflow_provider_personalize.service.waits import JobWatch, growing_pause, in_words, jittered
+from airflow_provider_personalize.service.waits import Watch, format_duration, growing_pause, jittered
 
 #: How often a create call is tried when the answer is throttling, 5xx or none; about two minutes in all.
 CREATE_TRIES = 8
@@ -162,8 +163,8 @@ class PersonalizeHook(AwsBaseHook):
         :raises UnexpectedAnswerError: if the answer does not describe it.
         """
         kind = naming.job_kind_of(job_arn)
-        response = self._call(kind.describe_operation, arn=job_arn, **{kind.arn_key: job_arn})
-        read_status(kind, response, job_arn=job_arn)
+        response = self._call(kind.describe_operation, arn=job_arn, **{kind.arn_field: job_arn})
+        read_status(kind, response, arn=job_arn)
         description = dict(response.get(kind.response_key, response))
         for path in (("jobInput", "s3DataSource", "path"), ("jobOutput", "s3DataDestination", "path")):
             if text_at(description, *path) is None:
@@ -174,51 +175,67 @@ class PersonalizeHook(AwsBaseHook):
                 )
         return description
 
-    def get_job_status(self, job_arn: str) -> JobStatus:
+    def get_job_status(self, job_arn: str) -> ResourceStatus:
         """
-        Tell how a job stands.
+        Return how a job stands.
 
         :param job_arn: The job; its kind is told from the ARN.
         :raises ServiceError: if there is no such job, or the caller may not look at it. Trouble that may pass is raised
             as botocore has it.
         """
-        kind = naming.job_kind_of(job_arn)
-        response = self._call(
-            kind.describe_operation, client=self.polling_client, arn=job_arn, **{kind.arn_key: job_arn}
-        )
-        return read_status(kind, response, job_arn=job_arn)
+        return self.get_status(job_arn)
 
-    def wait_for_job(self, job_arn: str, *, poll_interval: float, deadline: float) -> JobStatus:
+    def get_status(self, resource_arn: str, until: Until = "active") -> ResourceStatus:
         """
-        Wait, on this thread, until a job has succeeded.
+        Return how a resource of any kind stands.
 
-        :param job_arn: The job.
+        :param resource_arn: The resource; its kind is told from the ARN.
+        :param until: What is waited for.
+        :raises ServiceError: if there is no such resource, or the caller may not look at it. Trouble that may pass is
+            raised as botocore has it.
+        """
+        kind = naming.kind_of(resource_arn)
+        response = self._call(
+            kind.describe_operation, client=self.polling_client, arn=resource_arn, **{kind.arn_field: resource_arn}
+        )
+        return read_status(kind, response, until, arn=resource_arn)
+
+    def wait_for_job(
+        self, job_arn: str, *, poll_interval: float, deadline: float, until: Until = "active"
+    ) -> ResourceStatus | None:
+        """
+        Wait, on this thread, for a job, or for another resource.
+
+        :param job_arn: The job, or the other resource.
         :param poll_interval: Seconds between two looks.
         :param deadline: When to give up, in seconds since the epoch.
-        :raises JobFailedError: if the job fails.
+        :param until: What to wait for.
+        :return: What the service said last; None for a resource that is gone.
+        :raises JobFailedError: if what is waited for cannot come any more, as where the job has failed.
         :raises JobTimeoutError: at the deadline. The job runs on.
         :raises ServiceError: if the service refuses to say how the job stands.
         """
-        watch = JobWatch(job_arn, deadline, self.log)
+        watch = Watch(job_arn, deadline, self.log, until=until)
         while True:
             try:
-                seen = self.get_job_status(job_arn)
-                if watch.see(seen):
+                seen = self.get_status(job_arn, until)
+                if watch.observe(seen):
                     return seen
-            except Exception as error:  # noqa: BLE001 (whatever befalls a look, the next one comes)
-                watch.see_error(error, describe_error(error))
+            except Exception as error:  # noqa: BLE001 (whatever a look ends in, the next one comes)
+                if watch.observe_error(error, describe_error(error)):
+                    return None
             if not watch.remaining:
                 raise watch.timeout_error() from None
             time.sleep(min(jittered(poll_interval), watch.remaining))
 
     def create_job(
         self,
-        kind: JobKind,
+        kind: ResourceKind,
         request: Mapping[str, Any],
         *,
         if_job_exists: str = "reuse",
         same_solution: bool = False,
-    ) -> JobStatus:
+    ) -> ResourceStatus:
         """
         Create a job, or find the one that an earlier try of the same task has created.
 
@@ -242,8 +259,8 @@ class PersonalizeHook(AwsBaseHook):
             arn, is_ours = self._try_create(kind, named)
             if arn is not None:
                 self.log.info("Created the %s %s: %s", kind.words, named["jobName"], arn)
-                return read_status(kind, {**named, kind.arn_key: arn, "status": CREATE_PENDING})
-            arn = naming.job_arn(kind, named["jobName"], beside=request[kind.parent_key])
+                return read_status(kind, {**named, kind.arn_field: arn, "status": CREATE_PENDING})
+            arn = naming.job_arn(kind, named["jobName"], beside=_parent_of(kind, request))
             if if_job_exists == "new" and not is_ours:
                 attempt += 1
                 continue
@@ -252,7 +269,7 @@ class PersonalizeHook(AwsBaseHook):
             differing = differences(named, description, same_solution=same_solution)
             if differing or (if_job_exists == "fail" and not is_ours):
                 raise JobConflictError(job_name=named["jobName"], job_arn=arn, differences=differing)
-            if found.state is JobState.FAILED:
+            if found.state is State.FAILED:
                 self.log.info(
                     "%s: the %s %s had failed. Its name is burnt, taking the next one.",
                     found.failure_reason or "No reason was given",
@@ -264,7 +281,7 @@ class PersonalizeHook(AwsBaseHook):
             self.log.info("Found the %s %s, %s: using it. %s", kind.words, found.name, found.status, arn)
             return found
 
-    def has_job(self, kind: JobKind, request: Mapping[str, Any]) -> bool:
+    def has_job(self, kind: ResourceKind, request: Mapping[str, Any]) -> bool:
         """
         Tell whether a job of that name, or of the next suffix where that one has failed, is there to be used again.
 
@@ -275,14 +292,14 @@ class PersonalizeHook(AwsBaseHook):
         while True:
             name = naming.suffixed_job_name(request["jobName"], attempt)
             try:
-                seen = self.get_job_status(naming.job_arn(kind, name, beside=request[kind.parent_key]))
+                seen = self.get_job_status(naming.job_arn(kind, name, beside=_parent_of(kind, request)))
             except Exception:  # noqa: BLE001 (whatever it is, the create call will tell)
                 return False
-            if seen.state is not JobState.FAILED:
+            if seen.state is not State.FAILED:
                 return True
             attempt += 1
 
-    def _try_create(self, kind: JobKind, request: Mapping[str, Any]) -> tuple[str | None, bool]:
+    def _try_create(self, kind: ResourceKind, request: Mapping[str, Any]) -> tuple[str | None, bool]:
         """
         Send one create request, repeating it while the answer is throttling, 5xx or none.
 
@@ -316,7 +333,7 @@ class PersonalizeHook(AwsBaseHook):
             except Exception as error:  # noqa: BLE001 (botocore raises anything over an answer that it cannot read)
                 came = describe_error(error)
             else:
-                arn = text_at(response, kind.arn_key)
+                arn = text_at(response, kind.arn_field)
                 if arn and arn.endswith(f":{kind.arn_type}/{request['jobName']}"):
                     return arn, True
                 came = shown({key: value for key, value in response.items() if key != "ResponseMetadata"})
@@ -329,16 +346,16 @@ class PersonalizeHook(AwsBaseHook):
             )
         raise AssertionError("unreachable: the last try returns or raises")
 
-    def _exists(self, kind: JobKind, request: Mapping[str, Any]) -> bool:
+    def _exists(self, kind: ResourceKind, request: Mapping[str, Any]) -> bool:
         """Tell whether a job of that name is there: a full quota may be answered before a name that is taken."""
-        arn = naming.job_arn(kind, request["jobName"], beside=request[kind.parent_key])
+        arn = naming.job_arn(kind, request["jobName"], beside=_parent_of(kind, request))
         try:
             self.get_job_status(arn)
         except Exception:  # noqa: BLE001 (whatever it is, the job was not seen)
             return False
         return True
 
-    def _check_fields(self, kind: JobKind, request: Mapping[str, Any]) -> None:
+    def _check_fields(self, kind: ResourceKind, request: Mapping[str, Any]) -> None:
         """Refuse a request with a field that the installed botocore does not know, in words that say so."""
         shape = self._create_client.meta.service_model.operation_model(kind.create_operation).input_shape
         unknown = sorted(_unknown_fields(shape, request))
@@ -366,18 +383,25 @@ class PersonalizeHook(AwsBaseHook):
             for page in self._pages("ListSolutionVersions", solutionArn=solution_arn, maxResults=100)
             for version in entries_of(SOLUTION_VERSION, page)
         ]
-        active = [version for version in versions if version.arn and version.state is JobState.SUCCEEDED]
+        active = [version for version in versions if version.arn and version.state is State.SUCCEEDED]
         if not active:
             statuses = ", ".join(f"{v.name}: {v.status}" for v in versions) or "none at all"
             raise InvalidRequestError(
                 f"Expected an ACTIVE version of the solution, got {statuses}. Train it first, or give a "
                 f"solution_version_arn. {solution_arn}",
-                may_pass=any(version.state is JobState.RUNNING for version in versions),
+                may_pass=any(version.state is State.RUNNING for version in versions),
             )
         newest = max(active, key=lambda version: version.created_at or datetime.min.replace(tzinfo=UTC))
-        age = f", {in_words(time.time() - newest.created_at.timestamp())} old" if newest.created_at else ""
+        age = f", {format_duration(time.time() - newest.created_at.timestamp())} old" if newest.created_at else ""
         self.log.info("Using the newest ACTIVE one of %s version(s)%s: %s", len(versions), age, newest.arn)
         return newest.arn
+
+
+def _parent_of(kind: ResourceKind, request: Mapping[str, Any]) -> str:
+    """Return the ARN of what a request makes its resource from, which tells the account and region."""
+    if kind.parent_field is None:
+        raise ValueError(f"A {kind.words} is made from nothing, so no ARN follows from its request.")
+    return str(request[kind.parent_field])
 
 
 def _unknown_fields(shape: Any, value: Any, path: str = "") -> Iterator[str]:

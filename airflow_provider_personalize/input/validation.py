@@ -24,7 +24,7 @@ from airflow_provider_personalize.input.lines import (
     whole_lines,
 )
 from airflow_provider_personalize.service.expressions import Filter
-from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB, JobKind
+from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB, ResourceKind
 from airflow_provider_personalize.service.names import parse_s3_uri
 from airflow_provider_personalize.service.recipes import (
     ATTRIBUTES,
@@ -216,7 +216,7 @@ class InputCheck:
         if self.themes and self.lines > MAX_THEME_ITEMS >= self.lines - number:
             self.add(uri, f"expected at most {MAX_THEME_ITEMS} items in a job with themes; this file goes beyond.")
 
-    def check_request(self, kind: JobKind, request: Mapping[str, Any]) -> None:
+    def check_request(self, kind: ResourceKind, request: Mapping[str, Any]) -> None:
         """
         Check what a create request asks of the recipe.
 
@@ -247,7 +247,7 @@ class InputCheck:
             if self.themes and recipe and not recipe.themes:
                 self.add("batch_inference_job_mode", f"themes need aws-similar-items, got {recipe.name}.")
 
-    def check_filter(self, kind: JobKind, found: Filter) -> None:
+    def check_filter(self, kind: ResourceKind, found: Filter) -> None:
         """
         Check that a filter goes with the job.
 

@@ -19,7 +19,7 @@ from airflow_provider_personalize.service.names import parse_arn, parse_s3_uri
 
 if TYPE_CHECKING:
     from airflow_provider_personalize.compat import Context
-    from airflow_provider_personalize.service.kinds import JobStatus
+    from airflow_provider_personalize.service.kinds import ResourceStatus
 
 _PERSONALIZE = BASE_AWS_CONSOLE_LINK + "/personalize/home?region={region_name}#"
 
@@ -62,7 +62,7 @@ class PersonalizeOutputLink(_ConsoleLink):
 JOB_LINKS = (PersonalizeJobLink(), PersonalizeSolutionLink(), PersonalizeOutputLink())
 
 
-def persist_job_links(context: Context, operator: Any, job: JobStatus) -> None:
+def persist_job_links(context: Context, operator: Any, job: ResourceStatus) -> None:
     """
     Store what the links of a task need, before the task waits, so that they work from then on.
 

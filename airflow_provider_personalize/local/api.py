@@ -32,8 +32,8 @@ from airflow_provider_personalize.local.recommend import Recommender
 from airflow_provider_personalize.service.kinds import (
     ACTIVE,
     BATCH_INFERENCE_JOB,
-    JOB_KINDS,
-    JobKind,
+    BATCH_JOBS,
+    ResourceKind,
 )
 
 _PAGE = 100
@@ -110,7 +110,7 @@ class Api:
             "CreateFilter": self._create_filter,
             "ListTagsForResource": self._list_tags,
         }
-        for kind in JOB_KINDS.values():
+        for kind in BATCH_JOBS:
             self._operations |= {
                 kind.create_operation: partial(self._create_job, kind),
                 kind.describe_operation: partial(self._describe_job, kind),
@@ -166,7 +166,7 @@ class Api:
 
     # Jobs
 
-    def _create_job(self, kind: JobKind, region: Region, request: Request) -> Answer:
+    def _create_job(self, kind: ResourceKind, region: Region, request: Request) -> Answer:
         version_arn = request["solutionVersionArn"]
         check_job(kind, request)
         arn = region.catalog.arn(kind.arn_type, request["jobName"])
@@ -200,24 +200,24 @@ class Api:
                 fault=self.faults.take(JOB_FAULTS, kind.create_operation),
             )
             region.tags[arn] = request.get("tags", [])
-        return {kind.arn_key: arn}
+        return {kind.arn_field: arn}
 
     @staticmethod
-    def _filter_expression(kind: JobKind, recipe: Recipe, region: Region, request: Request) -> str | None:
+    def _filter_expression(kind: ResourceKind, recipe: Recipe, region: Region, request: Request) -> str | None:
         if "filterArn" not in request:
             return None
         expression: str = _found(region.filters, request["filterArn"])["filterExpression"]
         check_filter_use(kind, recipe, parse_filter(expression))
         return expression
 
-    def _describe_job(self, kind: JobKind, region: Region, request: Request) -> Answer:
-        job = _found(self._jobs_of(kind, region), request[kind.arn_key])
+    def _describe_job(self, kind: ResourceKind, region: Region, request: Request) -> Answer:
+        job = _found(self._jobs_of(kind, region), request[kind.arn_field])
         described = job.describe(self.jobs.clock.now())
         if kind is BATCH_INFERENCE_JOB:
             described.setdefault("batchInferenceJobMode", "BATCH_INFERENCE")
         return {kind.response_key: described}
 
-    def _list_jobs(self, kind: JobKind, region: Region, request: Request) -> Answer:
+    def _list_jobs(self, kind: ResourceKind, region: Region, request: Request) -> Answer:
         now = self.jobs.clock.now()
         version = request.get("solutionVersionArn")
         jobs = [
@@ -225,12 +225,12 @@ class Api:
             for job in self._jobs_of(kind, region).values()
             if version in (None, job.request["solutionVersionArn"])
         ]
-        keys = {*_SUMMARY_KEYS, kind.arn_key, "solutionVersionArn", "batchInferenceJobMode"}
+        keys = {*_SUMMARY_KEYS, kind.arn_field, "solutionVersionArn", "batchInferenceJobMode"}
         page, token = _page(jobs, request)
         summaries = [{key: value for key, value in job.describe(now).items() if key in keys} for job in page]
         return {kind.list_key: summaries} | token
 
-    def _jobs_of(self, kind: JobKind, region: Region) -> dict[str, Job]:
+    def _jobs_of(self, kind: ResourceKind, region: Region) -> dict[str, Job]:
         prefix = region.catalog.arn(kind.arn_type, "")
         return {arn: job for arn, job in list(self.jobs.by_arn.items()) if arn.startswith(prefix)}
 

@@ -11,7 +11,7 @@ from airflow_provider_personalize.service.kinds import (
     BATCH_SEGMENT_JOB,
     CREATE_FAILED,
     CREATE_IN_PROGRESS,
-    JobKind,
+    ResourceKind,
 )
 from airflow_provider_personalize.service.names import Arn, digest
 
@@ -35,7 +35,7 @@ class Recipe:
 
     name: str
     type: str
-    job_kind: JobKind | None
+    job_kind: ResourceKind | None
     required: tuple[str, ...] = ()
     max_lines: int = 50_000_000
 

@@ -12,11 +12,11 @@ from airflow_provider_personalize.local.conditions import FilterExpression
 from airflow_provider_personalize.local.errors import ApiError
 from airflow_provider_personalize.local.lines import THEMES
 from airflow_provider_personalize.local.tables import Entities
-from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB, JobKind
+from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB, ResourceKind
 from airflow_provider_personalize.service.names import parse_s3_uri
 
 #: The most results for each line. Assumption: the first of the two.
-MAX_RESULTS: Mapping[JobKind, int] = {BATCH_INFERENCE_JOB: 500, BATCH_SEGMENT_JOB: 5_000_000}
+MAX_RESULTS: Mapping[ResourceKind, int] = {BATCH_INFERENCE_JOB: 500, BATCH_SEGMENT_JOB: 5_000_000}
 #: The exploration settings, and the highest value of each.
 _EXPLORATION = {"explorationWeight": 1.0, "explorationItemAgeCutOff": float("inf")}
 
@@ -51,7 +51,7 @@ def check_tags(request: Mapping[str, Any]) -> None:
         raise invalid("The tags name a key twice.")
 
 
-def check_job(kind: JobKind, request: Mapping[str, Any]) -> None:
+def check_job(kind: ResourceKind, request: Mapping[str, Any]) -> None:
     """
     Check what does not depend on the recipe: locations, number of results, tags.
 
@@ -65,7 +65,7 @@ def check_job(kind: JobKind, request: Mapping[str, Any]) -> None:
     check_tags(request)
 
 
-def check_recipe(kind: JobKind, recipe: Recipe, request: Mapping[str, Any], region: str, items: Entities) -> None:
+def check_recipe(kind: ResourceKind, recipe: Recipe, request: Mapping[str, Any], region: str, items: Entities) -> None:
     """
     Check what depends on the recipe: kind of job, exploration, themes.
 
@@ -112,7 +112,7 @@ def _check_themes(recipe: Recipe, request: Mapping[str, Any], region: str, items
         raise invalid(f"themeGenerationConfig: the Items dataset has no column {column}.")
 
 
-def check_filter_use(kind: JobKind, recipe: Recipe, expression: FilterExpression) -> None:
+def check_filter_use(kind: ResourceKind, recipe: Recipe, expression: FilterExpression) -> None:
     """
     Check that a filter fits a job.
 

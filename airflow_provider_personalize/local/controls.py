@@ -13,11 +13,11 @@ from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.local.api import Api
 from airflow_provider_personalize.local.faults import Fault, Faults
 from airflow_provider_personalize.local.guard import decode_json
-from airflow_provider_personalize.service.kinds import JOB_KINDS
+from airflow_provider_personalize.service.kinds import BATCH_JOBS
 
 #: The last second of the year 9999, the last that a date can have.
 LAST_SECOND = 253_402_300_799
-_CREATES = frozenset(kind.create_operation for kind in JOB_KINDS.values())
+_CREATES = frozenset(kind.create_operation for kind in BATCH_JOBS)
 
 
 class Controls:
@@ -66,7 +66,7 @@ class Controls:
         return {
             "now": now,
             "jobs": [
-                job.describe(now) | {"arn": job.arn, "kind": job.kind.name} for job in list(self.jobs.by_arn.values())
+                job.describe(now) | {"arn": job.arn, "kind": job.kind.noun} for job in list(self.jobs.by_arn.values())
             ],
             "calls": calls,
             "create_calls": creates,

@@ -20,7 +20,7 @@ from airflow_provider_personalize.service.kinds import (
     CREATE_FAILED,
     CREATE_IN_PROGRESS,
     CREATE_PENDING,
-    JobKind,
+    ResourceKind,
 )
 
 #: The share of its time for which a job is pending.
@@ -75,7 +75,7 @@ class Job:
     """
 
     number: int
-    kind: JobKind
+    kind: ResourceKind
     arn: str
     request: dict[str, Any]
     recipe: Recipe
@@ -110,7 +110,7 @@ class Job:
         described = {key: value for key, value in self.request.items() if key != "tags"}
         ended = self.ended
         described |= {
-            self.kind.arn_key: self.arn,
+            self.kind.arn_field: self.arn,
             "status": self._status(now, ended),
             "creationDateTime": self.created,
             "lastUpdatedDateTime": ended or min(now, max(self.created, self._started)),
@@ -160,7 +160,7 @@ class Jobs:
             self.by_arn.clear()
             self.most_running.clear()
 
-    def running(self, kind: JobKind, region_prefix: str) -> int:
+    def running(self, kind: ResourceKind, region_prefix: str) -> int:
         """
         Count the jobs of a kind that have not ended.
 
@@ -173,7 +173,7 @@ class Jobs:
             if job.kind is kind and job.arn.startswith(region_prefix)
         )
 
-    def add(self, job_kind: JobKind, arn: str, running: int, **values: Any) -> Job:
+    def add(self, job_kind: ResourceKind, arn: str, running: int, **values: Any) -> Job:
         """
         Make a job.
 
@@ -185,7 +185,7 @@ class Jobs:
         with self._changed:
             job = Job(number=next(self._numbers), kind=job_kind, arn=arn, created=self.clock.now(), **values)
             self.by_arn[arn] = job
-            self.most_running[job_kind.name] = max(self.most_running.get(job_kind.name, 0), running + 1)
+            self.most_running[job_kind.noun] = max(self.most_running.get(job_kind.noun, 0), running + 1)
             if job.due < math.inf:
                 heapq.heappush(self._waiting, (job.due, job.number, job))
                 self._changed.notify_all()

@@ -28,7 +28,7 @@ from airflow_provider_personalize.lineage import job_lineage
 from airflow_provider_personalize.links.personalize import persist_job_links
 from airflow_provider_personalize.operators.mixins import JobWaiterMixin
 from airflow_provider_personalize.operators.preflight import VALIDATE_INPUT, check_job
-from airflow_provider_personalize.service.kinds import JobState, JobStatus
+from airflow_provider_personalize.service.kinds import ResourceStatus, State
 from airflow_provider_personalize.service.names import (
     check_job_name,
     check_kms_key_arn,
@@ -43,10 +43,10 @@ from airflow_provider_personalize.service.requests import NUM_RESULTS_NOTE, buil
 from airflow_provider_personalize.service.waits import (
     DEFAULT_POLL_INTERVAL,
     DEFAULT_TIMEOUT,
-    STILL_RUNNING,
+    format_duration,
     growing_pause,
     in_seconds,
-    in_words,
+    left_running,
 )
 from airflow_provider_personalize.triggers.personalize import job_arn_from_event, until_trigger
 
@@ -225,7 +225,7 @@ class PersonalizeCreateJobOperator(ReadArguments, JobWaiterMixin, AwsBaseOperato
                 self._wait_for_slot(full, quota_deadline, tried, quota_started)
         self._job_arn = job.arn
         persist_job_links(context, self, job)
-        if (self.deferrable or self.wait_for_completion) and job.state is not JobState.SUCCEEDED:
+        if (self.deferrable or self.wait_for_completion) and job.state is not State.SUCCEEDED:
             self._wait(context, job)
         return job.arn
 
@@ -236,13 +236,13 @@ class PersonalizeCreateJobOperator(ReadArguments, JobWaiterMixin, AwsBaseOperato
     def on_kill(self) -> None:
         """Say that the job lives on: the service has no way to stop one."""
         if self._job_arn:
-            self.log.warning(STILL_RUNNING, self._job_arn)
+            self.log.warning("%s", left_running(self._job_arn))
 
     def get_openlineage_facets_on_start(self) -> OperatorLineage[Any, Any]:
         """Tell OpenLineage, at the start and again at the end, where the job reads and writes."""
         return job_lineage(self.input_uri, self.output_uri)
 
-    def _wait(self, context: Context, job: JobStatus) -> None:
+    def _wait(self, context: Context, job: ResourceStatus) -> None:
         deadline = self._deadline(context, self.timeout)
         if not self.deferrable:
             self.hook.wait_for_job(job.arn, poll_interval=self.poll_interval, deadline=deadline)
@@ -264,7 +264,7 @@ class PersonalizeCreateJobOperator(ReadArguments, JobWaiterMixin, AwsBaseOperato
                 operation=self.job_kind.create_operation, waited=time.time() - started, reason=str(full)
             ) from None
         pause = min(remaining, growing_pause(tried, first=self.poll_interval, longest=LONGEST_QUOTA_PAUSE))
-        self.log.info("%s: no slot for another job. Trying again in %s.", str(full).rstrip("."), in_words(pause))
+        self.log.info("%s: no slot for another job. Trying again in %s.", str(full).rstrip("."), format_duration(pause))
         if self.deferrable:
             self.defer(
                 trigger=until_trigger(time.time() + pause),

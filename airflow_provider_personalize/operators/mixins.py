@@ -13,7 +13,7 @@ from airflow_provider_personalize.exceptions import JobFailedError, PersonalizeE
 from airflow_provider_personalize.failures import final, told_to_airflow
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.links.personalize import JOB_LINKS
-from airflow_provider_personalize.service.kinds import JobKind
+from airflow_provider_personalize.service.kinds import ResourceKind
 from airflow_provider_personalize.service.waits import deadline_after
 from airflow_provider_personalize.triggers.personalize import PersonalizeJobTrigger
 
@@ -98,7 +98,7 @@ class JobWaiterMixin(PersonalizeTaskMixin):
     operator_extra_links: Collection[BaseOperatorLink] = JOB_LINKS
 
     #: The kind of job; each concrete subclass sets it.
-    job_kind: ClassVar[JobKind]
+    job_kind: ClassVar[ResourceKind]
 
     aws_conn_id: str | None
     region_name: str | None
@@ -113,7 +113,7 @@ class JobWaiterMixin(PersonalizeTaskMixin):
         :param abstract: Whether the class is a base that leaves the kind to its own subclasses.
         """
         super().__init_subclass__(**kwargs)
-        if not abstract and not isinstance(getattr(cls, "job_kind", None), JobKind):
+        if not abstract and not isinstance(getattr(cls, "job_kind", None), ResourceKind):
             raise TypeError(f"{cls.__name__}.job_kind: expected a row of airflow_provider_personalize.service.kinds.")
 
     @staticmethod

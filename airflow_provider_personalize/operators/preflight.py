@@ -14,7 +14,7 @@ from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.input.validation import InputCheck
 from airflow_provider_personalize.s3.objects import OutputObject, fetch, list_objects, read_objects
 from airflow_provider_personalize.service.expressions import Filter, read_filter
-from airflow_provider_personalize.service.kinds import JobKind
+from airflow_provider_personalize.service.kinds import ResourceKind
 from airflow_provider_personalize.service.names import parse_s3_uri
 from airflow_provider_personalize.service.recipes import MAX_FILES, find_recipe
 
@@ -27,7 +27,7 @@ SAMPLE_FILES, SAMPLE_BYTES, SAMPLE_LISTED = 5, 256 << 10, 10 * MAX_FILES
 HASTY = {"connect_timeout": 5, "read_timeout": 10, "retries": {"total_max_attempts": 2}}
 
 
-def check_job(hook: PersonalizeHook, kind: JobKind, request: Mapping[str, Any], *, whole: bool) -> None:
+def check_job(hook: PersonalizeHook, kind: ResourceKind, request: Mapping[str, Any], *, whole: bool) -> None:
     """
     Check a create request, and the input that it names, against the recipe of its solution version.
 

@@ -24,9 +24,9 @@ from airflow_provider_personalize.failures import final
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.links.personalize import persist_job_links
 from airflow_provider_personalize.operators.mixins import JobWaiterMixin
-from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB, JobState, JobStatus
+from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB, ResourceStatus, State
 from airflow_provider_personalize.service.names import job_kind_of
-from airflow_provider_personalize.service.waits import STILL_RUNNING, JobWatch
+from airflow_provider_personalize.service.waits import Watch, left_running
 from airflow_provider_personalize.triggers.personalize import job_arn_from_event
 
 
@@ -51,7 +51,7 @@ class PersonalizeJobSensor(ReadArguments, JobWaiterMixin, AwsBaseSensor[Personal
         super().__init__(**kwargs)
         self.job_arn = job_arn
         self.deferrable = self._deferrable_or_default(deferrable)
-        self._watch: JobWatch | None = None
+        self._watch: Watch | None = None
         self.check_literals()
 
     def conflicts(self, known: Mapping[str, Any]) -> Iterator[str]:
@@ -72,10 +72,10 @@ class PersonalizeJobSensor(ReadArguments, JobWaiterMixin, AwsBaseSensor[Personal
         self.read_arguments()
         if self.deferrable:
             deadline = self._deadline(context, self.timeout)
-            self._watch = JobWatch(self.job_arn, deadline, self.log)
+            self._watch = Watch(self.job_arn, deadline, self.log)
             # One look first: a job that has ended needs no triggerer.
             seen = self._look(context)
-            if seen is None or seen.state is not JobState.SUCCEEDED:
+            if seen is None or seen.state is not State.SUCCEEDED:
                 self.defer(
                     trigger=self._job_trigger(
                         self.job_arn,
@@ -89,30 +89,30 @@ class PersonalizeJobSensor(ReadArguments, JobWaiterMixin, AwsBaseSensor[Personal
             return self.job_arn
         started = first_reschedule_date(context, self.retries or 0) if self.reschedule else None
         began = started.timestamp() if started else time.time()
-        self._watch = JobWatch(self.job_arn, began + self.timeout, self.log, began)
+        self._watch = Watch(self.job_arn, began + self.timeout, self.log, began)
         super().execute(context)
         return self.job_arn
 
     def poke(self, context: Context) -> bool:
         """Look at the job once; trouble that may pass counts as not yet, until the deadline."""
         seen = self._look(context)
-        if seen is not None and seen.state is JobState.SUCCEEDED:
+        if seen is not None and seen.state is State.SUCCEEDED:
             return True
         if self._watch is not None and not self._watch.remaining:
             with self._skipped_if_asked():
                 raise self._watch.timeout_error()
         return False
 
-    def _look(self, context: Context) -> JobStatus | None:
+    def _look(self, context: Context) -> ResourceStatus | None:
         """Look at the job once; None where that failed for a reason that may pass."""
-        watch = self._watch = self._watch or JobWatch(self.job_arn, float("inf"), self.log)
+        watch = self._watch = self._watch or Watch(self.job_arn, float("inf"), self.log)
         is_first = watch.last_seen is None
         with self._skipped_if_asked():
             try:
                 seen = self.hook.get_job_status(self.job_arn)
-                watch.see(seen)
+                watch.observe(seen)
             except Exception as error:  # noqa: BLE001 (whatever befalls a look, the next one comes)
-                watch.see_error(error, describe_error(error))
+                watch.observe_error(error, describe_error(error))
                 return None
             finally:
                 if is_first and watch.last_seen is not None:
@@ -145,7 +145,7 @@ class PersonalizeJobSensor(ReadArguments, JobWaiterMixin, AwsBaseSensor[Personal
 
     def on_kill(self) -> None:
         """Say that the job lives on: the service has no way to stop one."""
-        self.log.warning(STILL_RUNNING, self.job_arn)
+        self.log.warning("%s", left_running(self.job_arn))
 
 
 class PersonalizeBatchInferenceJobSensor(PersonalizeJobSensor):

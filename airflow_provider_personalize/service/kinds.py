@@ -1,10 +1,9 @@
 """
-The kinds of long-running job, one row each, and how to read their state.
+The kinds of resources that Amazon Personalize has, one row each, and what their statuses mean.
 
-This module is pure: it imports neither Airflow nor boto3. Operators, sensors, triggers, links and the local stand-in
-all read this one table; a new kind of job is a new row here, and one short class for each Airflow concept.
-
-Shapes are those of botocore's service model ``personalize/2018-05-22``.
+This module is pure: it imports neither Airflow nor boto3. Operators, sensors, triggers, links and the stand-in read
+this one table, so a further kind is one more row here. ``tests/unit/test_kinds.py`` holds every row against botocore's
+service model ``personalize/2018-05-22``.
 """
 
 from __future__ import annotations
@@ -13,141 +12,281 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
 from airflow_provider_personalize.exceptions import JobFailedError, UnexpectedAnswerError
+from airflow_provider_personalize.service.statuses import (
+    ACTIVE,
+    CREATE_FAILED,
+    CREATE_IN_PROGRESS,
+    CREATE_PENDING,
+    GOALS,
+    INACTIVE,
+    STATES,
+    State,
+    Until,
+    shown,
+    state_of,
+    text_at,
+)
 
-#: Statuses as the service was recorded to write them.
-CREATE_PENDING = "CREATE PENDING"
-CREATE_IN_PROGRESS = "CREATE IN_PROGRESS"
-ACTIVE = "ACTIVE"
-CREATE_FAILED = "CREATE FAILED"
-
-#: How much of an answer that is none goes into a message.
-SHOWN = 120
-
-
-class JobState(StrEnum):
-    """What a status means to whoever waits."""
-
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-
-
-#: Every status that is known, with its meaning. ``PENDING`` and ``IN PROGRESS`` are the documentation's spelling;
-#: ``CREATE STOPPING`` and ``CREATE STOPPED`` belong to solution versions.
-STATES: Mapping[str, JobState] = {
-    CREATE_PENDING: JobState.RUNNING,
-    CREATE_IN_PROGRESS: JobState.RUNNING,
-    "PENDING": JobState.RUNNING,
-    "IN PROGRESS": JobState.RUNNING,
-    "CREATE STOPPING": JobState.RUNNING,
-    ACTIVE: JobState.SUCCEEDED,
-    CREATE_FAILED: JobState.FAILED,
-    "CREATE STOPPED": JobState.FAILED,
-}
+__all__ = [
+    "ACTIVE",
+    "BATCH_INFERENCE_JOB",
+    "BATCH_JOBS",
+    "BATCH_SEGMENT_JOB",
+    "CAMPAIGN",
+    "CREATE_FAILED",
+    "CREATE_IN_PROGRESS",
+    "CREATE_PENDING",
+    "DATASET",
+    "DATASET_EXPORT_JOB",
+    "DATASET_GROUP",
+    "DATASET_IMPORT_JOB",
+    "DATA_DELETION_JOB",
+    "EVENT_TRACKER",
+    "FILTER",
+    "GOALS",
+    "INACTIVE",
+    "KINDS",
+    "METRIC_ATTRIBUTION",
+    "RECOMMENDER",
+    "SCHEMA",
+    "SOLUTION",
+    "SOLUTION_VERSION",
+    "STATES",
+    "ResourceKind",
+    "ResourceStatus",
+    "State",
+    "Until",
+    "entries_of",
+    "read_status",
+    "shown",
+    "solution_arn_of",
+    "state_of",
+    "text_at",
+]
 
 
 @dataclass(frozen=True)
-class JobKind:
+class ResourceKind:
     """
-    One kind of long-running Personalize resource.
+    One kind of resource. Operations, keys and ARNs follow from its noun; the fields say where it departs from that.
 
-    :param name: The API's noun, as ``BatchInferenceJob``: every verb, key and ARN follows from it.
-    :param parent_key: The field of its create request that names the resource it is made from, and so tells the
-        account and region of its own ARN.
+    :param noun: The API's noun, as ``BatchInferenceJob``.
+    :param parent_field: The field of the create request that names the resource it is made from, and so the account
+        and region of its own ARN; None where it is made from nothing.
+    :param list_filter: The field of the list request that narrows the listing; by default ``parent_field``.
+    :param list_key: The key of the items of a listing; by default the noun's plural.
+    :param arn_type: The resource type in its ARN; by default the noun in words, with hyphens.
+    :param arn_parts: How many parts, with a slash between them, follow the type in its ARN.
+    :param named_arn: Whether its ARN ends in its name, so that the one follows from the other.
+    :param has_status: Whether it has a status at all: a schema is there at once.
+    :param has_failure_reason: Whether its description has a ``failureReason``.
+    :param can_update: Whether there is an update operation.
+    :param tracks_update: Whether the description tells of the latest update, whose status is not the resource's own.
+    :param can_delete: Whether there is a delete operation.
+    :param stop_operation: The operation that stops it, or None.
+    :param start_operation: The operation that starts it again, or None.
+    :param taggable: Whether its create request takes tags.
+    :param quota: How many may be pending or in progress at once, where the documentation says so.
     """
 
-    name: str
-    parent_key: str = "solutionVersionArn"
+    noun: str
+    parent_field: str | None = "datasetGroupArn"
+    list_filter: str | None = None
+    list_key: str = ""
+    arn_type: str = ""
+    arn_parts: int = 1
+    named_arn: bool = True
+    has_status: bool = True
+    has_failure_reason: bool = True
+    can_update: bool = False
+    tracks_update: bool = False
+    can_delete: bool = False
+    stop_operation: str | None = None
+    start_operation: str | None = None
+    taggable: bool = True
+    quota: int | None = None
+
+    def __post_init__(self) -> None:
+        defaults = {
+            "list_filter": self.parent_field,
+            "list_key": f"{self.response_key}s",
+            "arn_type": self.words.replace(" ", "-"),
+        }
+        for name, value in defaults.items():
+            if not getattr(self, name):
+                object.__setattr__(self, name, value)
 
     @cached_property
     def words(self) -> str:
         """The noun in words, as ``batch inference job``."""
-        return re.sub(r"(?<!^)(?=[A-Z])", " ", self.name).lower()
+        return re.sub(r"(?<!^)(?=[A-Z])", " ", self.noun).lower()
 
-    @cached_property
-    def arn_type(self) -> str:
-        """The resource type in an ARN, as ``batch-inference-job``."""
-        return self.words.replace(" ", "-")
+    @property
+    def is_job(self) -> bool:
+        """Whether it is a job: its name's field is ``jobName``, and it can be neither changed nor deleted."""
+        return self.noun.endswith("Job")
+
+    @property
+    def name_field(self) -> str:
+        """The field that holds its name, ``jobName`` or ``name``."""
+        return "jobName" if self.is_job else "name"
 
     @cached_property
     def response_key(self) -> str:
         """The key that wraps a description, as ``batchInferenceJob``."""
-        return self.name[0].lower() + self.name[1:]
+        return self.noun[0].lower() + self.noun[1:]
 
     @cached_property
-    def list_key(self) -> str:
-        """The key of the items of a listing, as ``batchInferenceJobs``."""
-        return f"{self.response_key}s"
-
-    @cached_property
-    def arn_key(self) -> str:
-        """The key that holds the ARN, as ``batchInferenceJobArn``."""
+    def arn_field(self) -> str:
+        """The key that holds its ARN, as ``batchInferenceJobArn``."""
         return f"{self.response_key}Arn"
 
-    @cached_property
+    @property
+    def update_key(self) -> str | None:
+        """The key of a description that tells of the latest update, as ``latestCampaignUpdate``, or None."""
+        return f"latest{self.noun}Update" if self.tracks_update else None
+
+    @property
     def create_operation(self) -> str:
         """The API operation that makes one, as ``CreateBatchInferenceJob``."""
-        return f"Create{self.name}"
+        return f"Create{self.noun}"
 
-    @cached_property
+    @property
     def describe_operation(self) -> str:
         """The API operation that describes one, as ``DescribeBatchInferenceJob``."""
-        return f"Describe{self.name}"
+        return f"Describe{self.noun}"
 
-    @cached_property
+    @property
     def list_operation(self) -> str:
         """The API operation that lists them, as ``ListBatchInferenceJobs``."""
-        return f"List{self.name}s"
+        return f"List{self.noun}s"
+
+    @property
+    def update_operation(self) -> str | None:
+        """The API operation that updates one, or None."""
+        return f"Update{self.noun}" if self.can_update else None
+
+    @property
+    def delete_operation(self) -> str | None:
+        """The API operation that deletes one, or None."""
+        return f"Delete{self.noun}" if self.can_delete else None
 
 
-BATCH_INFERENCE_JOB = JobKind("BatchInferenceJob")
-BATCH_SEGMENT_JOB = JobKind("BatchSegmentJob")
-SOLUTION_VERSION = JobKind("SolutionVersion", parent_key="solutionArn")
+DATASET_GROUP = ResourceKind("DatasetGroup", parent_field=None, can_delete=True)
+SCHEMA = ResourceKind(
+    "Schema", parent_field=None, has_status=False, has_failure_reason=False, can_delete=True, taggable=False
+)
+#: Its ARN is ``…:dataset/<group's name>/<type>``.
+DATASET = ResourceKind(
+    "Dataset",
+    arn_parts=2,
+    named_arn=False,
+    has_failure_reason=False,
+    can_update=True,
+    tracks_update=True,
+    can_delete=True,
+)
+DATASET_IMPORT_JOB = ResourceKind("DatasetImportJob", parent_field="datasetArn", quota=5)
+DATASET_EXPORT_JOB = ResourceKind("DatasetExportJob", parent_field="datasetArn")
+DATA_DELETION_JOB = ResourceKind("DataDeletionJob")
+#: Its ARN ends in letters and digits that the service makes up.
+EVENT_TRACKER = ResourceKind("EventTracker", named_arn=False, has_failure_reason=False, can_delete=True)
+SOLUTION = ResourceKind("Solution", has_failure_reason=False, can_update=True, tracks_update=True, can_delete=True)
+#: Its ARN is ``…:solution/<solution's name>/<letters and digits that the service makes up>``.
+SOLUTION_VERSION = ResourceKind(
+    "SolutionVersion",
+    parent_field="solutionArn",
+    arn_type="solution",
+    arn_parts=2,
+    named_arn=False,
+    stop_operation="StopSolutionVersionCreation",
+    quota=20,
+)
+CAMPAIGN = ResourceKind(
+    "Campaign",
+    parent_field="solutionVersionArn",
+    list_filter="solutionArn",
+    can_update=True,
+    tracks_update=True,
+    can_delete=True,
+)
+RECOMMENDER = ResourceKind(
+    "Recommender",
+    can_update=True,
+    tracks_update=True,
+    can_delete=True,
+    stop_operation="StopRecommender",
+    start_operation="StartRecommender",
+)
+FILTER = ResourceKind("Filter", list_key="Filters", can_delete=True)
+METRIC_ATTRIBUTION = ResourceKind("MetricAttribution", can_update=True, can_delete=True, taggable=False)
+BATCH_INFERENCE_JOB = ResourceKind("BatchInferenceJob", parent_field="solutionVersionArn", quota=5)
+BATCH_SEGMENT_JOB = ResourceKind("BatchSegmentJob", parent_field="solutionVersionArn", quota=5)
 
-#: The kinds that an operator of this package makes, by the resource type in their ARNs.
-JOB_KINDS: Mapping[str, JobKind] = {kind.arn_type: kind for kind in (BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB)}
+#: Every kind, in the order in which the service needs them.
+KINDS = (
+    DATASET_GROUP,
+    SCHEMA,
+    DATASET,
+    DATASET_IMPORT_JOB,
+    DATASET_EXPORT_JOB,
+    DATA_DELETION_JOB,
+    EVENT_TRACKER,
+    SOLUTION,
+    SOLUTION_VERSION,
+    CAMPAIGN,
+    RECOMMENDER,
+    FILTER,
+    METRIC_ATTRIBUTION,
+    BATCH_INFERENCE_JOB,
+    BATCH_SEGMENT_JOB,
+)
+
+#: The batch jobs, whose output is what a load reads.
+BATCH_JOBS = (BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB)
 
 
 @dataclass(frozen=True)
-class JobStatus:
+class ResourceStatus:
     """
-    What a description or a line of a listing says of one job.
+    What a description or a line of a listing says of one resource.
 
-    :param kind: The job's kind.
-    :param arn: The job's ARN.
-    :param name: The job's name.
-    :param status: The service's own word.
-    :param state: What that means. An unknown status is taken as still running.
+    :param kind: The resource's kind.
+    :param arn: Its ARN.
+    :param name: Its name.
+    :param status: The service's word: that of the latest update, where its end is waited for.
+    :param state: What that word means to the wait. An unknown status is taken as still running.
     :param known: Whether the status is one of :data:`STATES`.
     :param failure_reason: The service's ``failureReason``, where it gave one.
-    :param created_at: When the job was created, where the service says so.
-    :param solution_version_arn: The solution version that it runs on, where the service says so.
-    :param output_uri: Where its output goes; a listing does not say.
+    :param created_at: When the resource was created, where the service says so.
+    :param parent_arn: The resource whose listing shows this one, where the service says so.
+    :param solution_version_arn: The solution version that it runs on, where it runs on one.
+    :param output_uri: Where a batch job's output goes; a listing does not say.
     """
 
-    kind: JobKind
+    kind: ResourceKind
     arn: str
     name: str
     status: str
-    state: JobState
+    state: State
     known: bool
     failure_reason: str | None = None
     created_at: datetime | None = None
+    parent_arn: str | None = None
     solution_version_arn: str | None = None
     output_uri: str | None = None
 
     def raise_if_failed(self) -> None:
         """
-        Raise where the job has failed.
+        Raise where what was waited for cannot come about any more.
 
-        :raises JobFailedError: with the job's name, ARN and ``failureReason``.
+        :raises JobFailedError: with the resource's name, ARN and ``failureReason``.
         """
-        if self.state is JobState.FAILED:
+        if self.state is State.FAILED:
             raise JobFailedError(
                 kind=self.kind.words,
                 job_name=self.name,
@@ -157,77 +296,101 @@ class JobStatus:
             )
 
 
-def read_status(kind: JobKind, response: Any, *, job_arn: str | None = None) -> JobStatus:
+def read_status(kind: ResourceKind, answer: Any, until: Until = "active", *, arn: str | None = None) -> ResourceStatus:
     """
-    Read a job's state from a describe response, or from one line of a listing.
+    Read the state of a resource from a describe response, or from one line of a listing.
 
-    It decides and does nothing else: it does not call, sleep, log or raise on a failed job, so the synchronous path,
-    the trigger and the tests share it.
+    This function only decides. It does not call, sleep, log or raise for a resource that has failed, so the synchronous
+    wait, the sensor, the trigger and the tests share it.
 
-    :param kind: The job's kind.
-    :param response: What ``Describe…`` answered (the wrapping key included or not), or one line of ``List…``.
-    :param job_arn: The job that was asked about, where one was.
-    :raises UnexpectedAnswerError: if it is no such thing: without a status, as one of another kind of job would be, or
-        about another job.
+    :param kind: The resource's kind.
+    :param answer: What ``Describe…`` answered (with or without the key that wraps it), or one line of ``List…``.
+    :param until: What is waited for.
+    :param arn: The ARN that was asked about, if one was.
+    :raises UnexpectedAnswerError: if the answer does not describe such a resource: it has no status, as that of another
+        kind would have none, or it is about another resource.
     """
-    operation = kind.describe_operation if job_arn else kind.list_operation
-    job = response.get(kind.response_key, response) if isinstance(response, Mapping) else response
-    if not isinstance(job, Mapping):
-        came = f"{type(job).__name__}: {shown(job)}"
-        raise UnexpectedAnswerError(
-            operation=operation, reason=f"Expected a description of a {kind.words}, got {came}", arn=job_arn
-        )
-    status, arn = job.get("status"), job.get(kind.arn_key) or ""
-    if not isinstance(status, str) or not status:
-        came = f"the status {shown(status)}" if status else f"one with the keys {shown(sorted(map(str, job)))}"
-        raise UnexpectedAnswerError(
-            operation=operation,
-            reason=f"Expected a description of a {kind.words} with a status, got {came}",
-            arn=job_arn,
-        )
-    if not isinstance(arn, str) or (job_arn and arn != job_arn):
-        raise UnexpectedAnswerError(
-            operation=operation,
-            reason=f"Expected the ARN of the {kind.words} that was asked about, got {shown(arn)}",
-            arn=job_arn,
-        )
-    created_at = job.get("creationDateTime")
-    return JobStatus(
+    described = _described(kind, answer, arn)
+    status, failure_reason = _status(kind, described, arn), text_at(described, "failureReason")
+    if until == "updated" and kind.update_key and not _is_ending(status):
+        update = described.get(kind.update_key)
+        if update is not None:
+            status, failure_reason = _status(kind, update, arn, kind.update_key), text_at(update, "failureReason")
+    own_arn = described.get(kind.arn_field) or ""
+    if not isinstance(own_arn, str) or (arn and own_arn != arn) or not (own_arn or kind.has_status):
+        raise _unexpected(kind, f"Expected the ARN of the {kind.words} that was asked about, got {shown(own_arn)}", arn)
+    created_at = described.get("creationDateTime")
+    return ResourceStatus(
         kind=kind,
-        arn=arn,
-        name=text_at(job, "jobName") or arn.rpartition("/")[2],
+        arn=own_arn,
+        name=text_at(described, kind.name_field) or own_arn.rpartition("/")[2],
         status=status,
-        state=STATES.get(status, JobState.RUNNING),
+        state=state_of(status, until),
         known=status in STATES,
-        failure_reason=text_at(job, "failureReason"),
+        failure_reason=failure_reason,
         created_at=created_at if isinstance(created_at, datetime) else None,
-        solution_version_arn=text_at(job, "solutionVersionArn"),
-        output_uri=text_at(job, "jobOutput", "s3DataDestination", "path"),
+        parent_arn=_parent_arn(kind, described, own_arn),
+        solution_version_arn=own_arn if kind is SOLUTION_VERSION else text_at(described, "solutionVersionArn"),
+        output_uri=text_at(described, "jobOutput", "s3DataDestination", "path"),
     )
 
 
-def entries_of(kind: JobKind, page: Any) -> list[Any]:
+def _described(kind: ResourceKind, answer: Any, arn: str | None) -> Mapping[str, Any]:
+    wrapped = answer.get(kind.response_key, answer) if isinstance(answer, Mapping) else answer
+    # A schema's description has a text under the key that wraps the description.
+    found = answer if isinstance(wrapped, str) and isinstance(answer, Mapping) and kind.arn_field in answer else wrapped
+    if not isinstance(found, Mapping):
+        got = f"{type(found).__name__}: {shown(found)}"
+        raise _unexpected(kind, f"Expected a description of a {kind.words}, got {got}", arn)
+    return found
+
+
+def _status(kind: ResourceKind, described: Any, arn: str | None, key: str = "") -> str:
+    if not kind.has_status:
+        return ACTIVE
+    status = described.get("status") if isinstance(described, Mapping) else None
+    if isinstance(status, str) and status:
+        return status
+    if status or not isinstance(described, Mapping):
+        got = f"the status {shown(status or described)}"
+    else:
+        got = f"one with the keys {shown(sorted(map(str, described)))}"
+    place = f" at {key}" if key else ""
+    raise _unexpected(kind, f"Expected a description of a {kind.words} with a status{place}, got {got}", arn)
+
+
+def _is_ending(status: str) -> bool:
+    """Return whether a resource with that status can have no update any more."""
+    return status != INACTIVE and state_of(status) is State.FAILED
+
+
+def _parent_arn(kind: ResourceKind, described: Mapping[str, Any], arn: str) -> str | None:
+    if kind.list_filter is None:
+        return None
+    if kind.list_filter == "solutionArn":
+        # A campaign names its solution's version, and the version of a listing its own ARN only.
+        version = arn if kind is SOLUTION_VERSION else text_at(described, "solutionVersionArn")
+        return text_at(described, "solutionArn") or (solution_arn_of(version) if version else None)
+    return text_at(described, kind.list_filter)
+
+
+def solution_arn_of(solution_version_arn: str) -> str:
+    """Return the ARN of the solution that a version belongs to: ``…:solution/<name>/<version>`` without the version."""
+    return "/".join(solution_version_arn.split("/")[:2])
+
+
+def _unexpected(kind: ResourceKind, reason: str, arn: str | None) -> UnexpectedAnswerError:
+    operation = kind.describe_operation if arn else kind.list_operation
+    return UnexpectedAnswerError(operation=operation, reason=reason, arn=arn)
+
+
+def entries_of(kind: ResourceKind, page: Any) -> list[Any]:
     """
-    Give the lines of one page of a listing.
+    Return the lines of one page of a listing.
 
     :raises UnexpectedAnswerError: if it holds no list.
     """
     entries = page.get(kind.list_key) if isinstance(page, Mapping) else None
     if not isinstance(entries, list):
-        raise UnexpectedAnswerError(
-            operation=kind.list_operation, reason=f"Expected a list of {kind.words}s, got {shown(entries)}"
-        )
+        raise _unexpected(kind, f"Expected a list of {kind.words}s, got {shown(entries)}", None)
     return entries
-
-
-def text_at(value: Any, *path: str) -> str | None:
-    """Give the text at a place of an answer; None where there is none, or something else."""
-    for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value if isinstance(value, str) and value else None
-
-
-def shown(value: Any) -> str:
-    """Write a value of somebody else's into a message, cut short."""
-    text = repr(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
-from airflow_provider_personalize.service.kinds import JOB_KINDS, JobKind
+from airflow_provider_personalize.service.kinds import BATCH_JOBS, KINDS, ResourceKind
 
 JOB_NAME_MAX = 63
 S3_PATH_MAX = 256
@@ -135,22 +135,36 @@ def check_kms_key_arn(value: str, *, parameter: str = "KMS key") -> None:
         )
 
 
-def job_kind_of(job_arn: str, *, parameter: str = "job_arn") -> JobKind:
+def kind_of(arn: str, *, parameter: str = "resource_arn", among: Sequence[ResourceKind] = KINDS) -> ResourceKind:
     """
-    Tell from a job's ARN what kind of job it is.
+    Return the kind of the resource that an ARN names.
 
-    :raises InvalidRequestError: if it is no ARN of a kind in :data:`~.service.kinds.JOB_KINDS`.
+    :param arn: The ARN.
+    :param parameter: What the user calls it, for the message.
+    :param among: The kinds that it may be of.
+    :raises InvalidRequestError: if it is the ARN of none of them.
     """
-    arn = parse_arn(job_arn, parameter=parameter)
-    if arn.resource_type not in JOB_KINDS:
-        raise InvalidRequestError(
-            f"{parameter}: expected the ARN of a {' or '.join(JOB_KINDS)}, got one of a {arn.resource_type}: "
-            f"{job_arn!r}."
-        )
-    return JOB_KINDS[arn.resource_type]
+    parsed = parse_arn(arn, parameter=parameter)
+    # The ARN of a solution's version is the solution's with one more part.
+    place = parsed.resource_type, len(parsed.resource_id.split("/"))
+    found = next((kind for kind in KINDS if (kind.arn_type, kind.arn_parts) == place), None)
+    if found is None or found not in among:
+        expected = " or ".join(kind.words.replace(" ", "-") for kind in among) if among is not KINDS else "resource"
+        got = found.words.replace(" ", "-") if found else parsed.resource_type
+        raise InvalidRequestError(f"{parameter}: expected the ARN of a {expected}, got one of a {got}: {arn!r}.")
+    return found
 
 
-def job_arn(kind: JobKind, name: str, *, beside: str) -> str:
+def job_kind_of(job_arn: str, *, parameter: str = "job_arn") -> ResourceKind:
+    """
+    Return the kind of a batch job from its ARN.
+
+    :raises InvalidRequestError: if it is the ARN of no batch job.
+    """
+    return kind_of(job_arn, parameter=parameter, among=BATCH_JOBS)
+
+
+def job_arn(kind: ResourceKind, name: str, *, beside: str) -> str:
     """
     Give the ARN of the job of that name: same partition, region and account as another Personalize resource's.
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
-from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB, JobKind
+from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB, ResourceKind
 
 #: The most input files of one job.
 MAX_FILES = 1_000
@@ -55,7 +55,7 @@ class Recipe:
     """
 
     name: str
-    kind: JobKind | None
+    kind: ResourceKind | None
     lines: tuple[Keys, ...] = ()
     max_lines: int = MAX_LINES
     themes: bool = False

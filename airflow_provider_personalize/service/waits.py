@@ -1,36 +1,47 @@
 """
-The rules of waiting for a job, apart from how a wait is carried out.
+The rules of waiting for a resource, apart from how a wait is carried out.
 
-The synchronous wait, the sensor and the trigger all feed what they see to a :class:`JobWatch`, so they end in the same
-cases and say the same words. This module is pure: it imports neither Airflow nor boto3, neither sleeps nor calls.
+The synchronous wait, the sensor and the trigger all pass what they observe to a :class:`Watch`, so they end in the same
+cases and log the same words. This module is pure: it imports neither Airflow nor boto3, and neither
+sleeps nor calls.
 """
 
 from __future__ import annotations
 
 import random
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from airflow_provider_personalize.exceptions import InvalidRequestError, JobTimeoutError, PersonalizeError
-from airflow_provider_personalize.service.kinds import JobState, JobStatus
-from airflow_provider_personalize.service.names import job_kind_of
+from airflow_provider_personalize.exceptions import (
+    InvalidRequestError,
+    JobTimeoutError,
+    PersonalizeError,
+    ServiceError,
+)
+from airflow_provider_personalize.service.kinds import ResourceKind, ResourceStatus, State, Until
+from airflow_provider_personalize.service.names import kind_of
 
-#: Seconds between two looks at a job, where the user says nothing. The shortest recorded job took six minutes.
+#: Seconds between two looks at a resource, by default. The shortest recorded job took six minutes.
 DEFAULT_POLL_INTERVAL = 60
-#: Seconds until a wait gives up, where the user says nothing. Jobs of tens of millions of lines take hours.
+#: Seconds until a wait gives up, by default. Jobs of tens of millions of lines take hours.
 DEFAULT_TIMEOUT = 24 * 60 * 60
 
-#: What to log when a task is killed that has a job.
-STILL_RUNNING = (
-    "The task is being killed, but its Personalize job cannot be stopped: it runs on, and is billed. Clearing or "
-    "retrying the task that created it finds it again. %s"
-)
+#: The service's code for a resource that does not exist.
+NOT_FOUND = "ResourceNotFoundException"
+#: What ends a wait, in the words of a log: ``The campaign is ACTIVE``.
+REACHED: Mapping[Until, str] = {
+    "active": "ACTIVE",
+    "updated": "ACTIVE with its latest update",
+    "inactive": "INACTIVE",
+    "gone": "deleted",
+}
 
 
 class Logger(Protocol):
-    """The part of a logger that a watch needs: the standard library's, or Airflow's own."""
+    """The part of a logger that a watch needs, which the standard library's has, and Airflow's own."""
 
     def info(self, msg: str, /, *args: Any) -> Any:
         """Log at level INFO."""
@@ -41,11 +52,11 @@ class Logger(Protocol):
 
 def in_seconds(value: float | timedelta, parameter: str) -> float:
     """
-    Give a duration, which the user may write as a number or as a timedelta, in seconds.
+    Return a duration in seconds; the user may write it as a number or as a timedelta.
 
-    :param value: What the user gave.
+    :param value: The duration as the user wrote it.
     :param parameter: What the user calls it, for the message.
-    :raises InvalidRequestError: if it is neither, or no duration.
+    :raises InvalidRequestError: if it is no duration.
     """
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
@@ -57,7 +68,7 @@ def in_seconds(value: float | timedelta, parameter: str) -> float:
 
 def jittered(seconds: float, share: float = 0.1) -> float:
     """
-    Spread a pause evenly around its length, so that waits which began together do not stay together.
+    Return a random pause around the given length, so that waits which began together do not stay together.
 
     :param seconds: The pause.
     :param share: How far the result may be from it, as a share of it.
@@ -67,7 +78,7 @@ def jittered(seconds: float, share: float = 0.1) -> float:
 
 def growing_pause(attempt: int, *, first: float, longest: float) -> float:
     """
-    Give the pause after the n-th attempt in vain: it doubles each time up to a bound, with jitter.
+    Return the pause after the n-th failed attempt. It doubles each time up to a bound, with jitter.
 
     :param attempt: How many attempts there were, from 1.
     :param first: The first pause, in seconds.
@@ -76,8 +87,8 @@ def growing_pause(attempt: int, *, first: float, longest: float) -> float:
     return jittered(min(longest, first * 2.0 ** min(attempt - 1, 30)), 0.25)
 
 
-def in_words(seconds: float) -> str:
-    """Write a duration as a person would: ``42 s``, ``7 min``, ``2 h 5 min``."""
+def format_duration(seconds: float) -> str:
+    """Return a duration as a person would write it: ``42 s``, ``7 min``, ``2 h 5 min``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -85,41 +96,44 @@ def in_words(seconds: float) -> str:
 
 
 @dataclass
-class JobWatch:
+class Watch:
     """
-    One wait for one job: what was seen so far, and whether that ends it.
+    One wait for one resource: what was observed so far, and whether that ends the wait.
 
-    :param job_arn: The job.
+    :param arn: The resource.
     :param deadline: When the wait gives up, in seconds since the epoch.
-    :param log: Where changes are told: each once, however often it is seen.
-    :param started: When the wait began, in seconds since the epoch: before a rescheduled sensor's earlier looks, and
-        before its triggerer was restarted.
+    :param log: Where each change is logged once, however often it is observed.
+    :param started: When the wait began, in seconds since the epoch. It began before a rescheduled sensor's earlier
+        looks, and before a restart of the triggerer.
+    :param until: What is waited for.
     """
 
-    job_arn: str
+    arn: str
     deadline: float
     log: Logger
     started: float = field(default_factory=time.time)
-    last_seen: JobStatus | None = None
+    until: Until = "active"
+    last_seen: ResourceStatus | None = None
     last_error: str | None = None
 
-    def see(self, seen: JobStatus) -> bool:
+    def observe(self, seen: ResourceStatus) -> bool:
         """
-        Take in what the service says of the job.
+        Note what the service says of the resource.
 
-        :return: Whether the job has succeeded.
-        :raises JobFailedError: if it has failed.
+        :param seen: The status, read for the same goal as that of this wait.
+        :return: Whether what was waited for has come.
+        :raises JobFailedError: if it cannot come any more.
         """
         if self.last_error is not None:
             self.log.info("The service answers again.")
             self.last_error = None
         if self.last_seen is None or seen.status != self.last_seen.status:
-            age = f", {in_words(time.time() - seen.created_at.timestamp())} old" if seen.created_at else ""
+            age = f", {format_duration(time.time() - seen.created_at.timestamp())} old" if seen.created_at else ""
             if seen.known:
                 self.log.info("%s %s is %s%s.", seen.kind.words.capitalize(), seen.name, seen.status, age)
             else:
                 self.log.warning(
-                    "%s %s is %r%s: a status that this version does not know. Waiting on.",
+                    "%s %s is %r%s, a status that this version does not know. The wait goes on.",
                     seen.kind.words.capitalize(),
                     seen.name,
                     seen.status,
@@ -127,29 +141,43 @@ class JobWatch:
                 )
         self.last_seen = seen
         seen.raise_if_failed()
-        return seen.state is JobState.SUCCEEDED
+        return seen.state is State.SUCCEEDED
 
-    def see_trouble(self, reason: str) -> None:
+    def observe_trouble(self, reason: str) -> None:
         """
-        Take in that the job could not be looked at, for a reason that may pass.
+        Note that the resource could not be looked at, for a reason that may pass.
 
-        :param reason: The reason in words; the same reason twice in a row is logged once.
+        :param reason: The reason in words. The same reason twice in a row is logged once.
         """
         if reason != self.last_error:
-            self.log.warning("%s. The job could not be looked at; trying again until the deadline.", reason.rstrip("."))
+            self.log.warning(
+                "%s. The %s could not be looked at; trying again until the deadline.",
+                reason.rstrip("."),
+                self.kind.words,
+            )
             self.last_error = reason
 
-    def see_error(self, error: Exception, reason: str) -> None:
+    def observe_error(self, error: Exception, reason: str) -> bool:
         """
-        Take in that a look ended in an error: one that may pass is trouble, whatever it is.
+        Note that a look ended in an error. Whatever may pass is waited out.
 
         :param error: The error.
         :param reason: What it says, in words.
-        :raises PersonalizeError: the error itself, where it cannot pass.
+        :return: Whether what was waited for has come: a resource that is not found any more is gone.
+        :raises PersonalizeError: the error itself, if it cannot pass.
         """
+        if self.until == "gone" and isinstance(error, ServiceError) and error.code == NOT_FOUND:
+            self.log.info("The %s does not exist any more. %s", self.kind.words, self.arn)
+            return True
         if isinstance(error, PersonalizeError) and not error.may_pass:
             raise error
-        self.see_trouble(reason)
+        self.observe_trouble(reason)
+        return False
+
+    @property
+    def kind(self) -> ResourceKind:
+        """The kind of the resource."""
+        return kind_of(self.arn)
 
     @property
     def remaining(self) -> float:
@@ -157,27 +185,48 @@ class JobWatch:
         return max(0.0, self.deadline - time.time())
 
     def timeout_error(self) -> JobTimeoutError:
-        """Build the error of a wait that has come to its deadline."""
+        """Return the error of a wait that has come to its deadline."""
         return JobTimeoutError(
-            kind=job_kind_of(self.job_arn).words,
-            job_arn=self.job_arn,
+            kind=self.kind.words,
+            job_arn=self.arn,
             status=self.last_seen.status if self.last_seen else None,
             waited=time.time() - self.started,
             reason=self.last_error,
+            until=self.until,
         )
+
+
+def left_running(arn: str, until: Until = "active") -> str:
+    """
+    Return what to log when a task is killed: what it waits for goes on without it.
+
+    :param arn: The resource.
+    :param until: What is waited for.
+    """
+    kind = kind_of(arn)
+    if kind.is_job:
+        return (
+            "The task is being killed, but its Personalize job cannot be stopped: it runs on, and is billed. Clearing "
+            f"or retrying the task that created it finds it again. {arn}"
+        )
+    goal = REACHED[until].partition(" ")[0]
+    return (
+        f"The task is being killed, but the {kind.words} goes on until it is {goal}, and may be billed. Clearing or "
+        f"retrying the task waits for it again. {arn}"
+    )
 
 
 def deadline_after(timeout: float, execution_timeout: timedelta | None, started: object = None) -> float:
     """
-    Give the moment at which a wait that begins now gives up.
+    Return the moment at which a wait that begins now gives up.
 
     Airflow 2 counts ``execution_timeout`` from the start of the task through every deferral, Airflow 3 only while a
-    worker runs it. Here it counts alike on both, since it is folded into the deadline that travels with the wait; a
-    little earlier than Airflow's own clock, so that the error is the one that names the job.
+    worker runs it. Here it counts alike on both, since it is folded into the deadline that travels with the wait. The
+    deadline comes a little before Airflow's own, so that the error is the one that names the resource.
 
-    :param timeout: The wait's own bound, in seconds.
-    :param execution_timeout: The task's, where it has one.
-    :param started: When the task was started, where that is known as a time with its zone; now, otherwise.
+    :param timeout: The wait's own limit, in seconds.
+    :param execution_timeout: The task's, if it has one.
+    :param started: When the task was started, as a time with its zone; by default, now.
     :return: Seconds since the epoch.
     """
     now = time.time()

@@ -40,7 +40,7 @@ from airflow_provider_personalize.output.rows import (
 from airflow_provider_personalize.s3.job_objects import objects_of_job
 from airflow_provider_personalize.s3.objects import OutputObject, objects_at, read_objects
 from airflow_provider_personalize.s3.reading import Reading
-from airflow_provider_personalize.service.kinds import BATCH_SEGMENT_JOB, JobState, read_status
+from airflow_provider_personalize.service.kinds import BATCH_SEGMENT_JOB, State, read_status
 from airflow_provider_personalize.service.names import digest, job_kind_of, parse_s3_uri
 from airflow_provider_personalize.sql.query import database_hook
 from airflow_provider_personalize.targets.plan import WRITE_MODES, Load, check_extra
@@ -229,7 +229,7 @@ class PersonalizeToSqlOperator(ReadArguments, PersonalizeTaskMixin, AwsBaseOpera
         status = read_status(job_kind, description)
         persist_job_links(context, self, replace(status, arn=job_arn))
         status.raise_if_failed()
-        if status.state is not JobState.SUCCEEDED:
+        if status.state is not State.SUCCEEDED:
             raise InvalidRequestError(
                 f"job_arn: expected a job that is ACTIVE, got one that is {status.status}. Wait for it with a sensor, "
                 f"or with the create operator's deferrable or wait_for_completion. {job_arn}",

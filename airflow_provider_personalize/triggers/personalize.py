@@ -1,4 +1,4 @@
-"""The trigger that waits for a job."""
+"""The trigger that waits for a job, or for another resource."""
 
 from __future__ import annotations
 
@@ -15,24 +15,27 @@ from airflow_provider_personalize.aws_errors import describe_error
 from airflow_provider_personalize.error_base import restore_error
 from airflow_provider_personalize.exceptions import PersonalizeError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
-from airflow_provider_personalize.service.kinds import JobStatus
-from airflow_provider_personalize.service.waits import STILL_RUNNING, JobWatch, Logger, in_seconds
+from airflow_provider_personalize.service.kinds import ResourceStatus, Until
+from airflow_provider_personalize.service.names import kind_of
+from airflow_provider_personalize.service.waits import REACHED, Logger, Watch, in_seconds, left_running
 
 
 class PersonalizeJobTrigger(BaseTrigger):
     """
-    Wait for a batch job, of whichever kind its ARN tells, until it is ACTIVE, has failed, or the deadline comes.
+    Wait for a job, or for a resource of any other kind, until it is ACTIVE, has failed, or the deadline comes.
 
-    Throttling, 5xx, dropped connections, expired credentials and answers that are none are waited out until the
-    deadline; what cannot pass by itself (no region, a role that may not be assumed, no such job) ends the wait. The
-    event's ``status`` is ``success`` when the job is ACTIVE, and ``error`` otherwise; :func:`job_arn_from_event` reads
-    it.
+    Throttling, 5xx, dropped connections, expired credentials and answers that cannot be read are waited out until the
+    deadline. What cannot pass by itself (no region, a role that may not be assumed, no such job) ends the wait. The
+    event's ``status`` is ``success`` when what was waited for has come, and ``error`` otherwise;
+    :func:`job_arn_from_event` reads it.
 
-    :param job_arn: The job.
+    :param job_arn: The job, or the other resource; its kind is told from the ARN.
     :param poll_interval: Seconds, or a timedelta, in which the job is looked at once.
     :param deadline: When to give up, in seconds since the epoch. It is absolute, so it survives the triggerer.
-    :param solution_version_arn: The job's solution version where it is known, which saves a call.
+    :param solution_version_arn: The solution version of a batch job, if it is known, which saves a call.
     :param started: When the wait began, in seconds since the epoch; by default, when the trigger first runs.
+    :param until: What to wait for: ``active``; ``updated``, that the latest update is done; ``inactive``, that a
+        recommender has stopped; or ``gone``, that a deleted resource is not found any more.
     :param aws_conn_id: The Airflow connection.
     :param region_name: The region; by default the connection's.
     :param verify: Whether, or against what, to verify TLS certificates.
@@ -50,6 +53,7 @@ class PersonalizeJobTrigger(BaseTrigger):
         verify: bool | str | None = None,
         botocore_config: dict[str, Any] | None = None,
         started: float | None = None,
+        until: Until = "active",
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.job_arn = job_arn
@@ -62,9 +66,10 @@ class PersonalizeJobTrigger(BaseTrigger):
         self.botocore_config = botocore_config
         # Kept with the wait, so that one which survives its triggerer tells how long it really was.
         self.started = time.time() if started is None else started
+        self.until: Until = until
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Give what the triggerer needs to build this trigger anew."""
+        """Return what the triggerer needs to build this trigger anew."""
         return (
             f"{type(self).__module__}.{type(self).__qualname__}",
             {
@@ -77,6 +82,7 @@ class PersonalizeJobTrigger(BaseTrigger):
                 "verify": self.verify,
                 "botocore_config": self.botocore_config,
                 "started": self.started,
+                "until": self.until,
             },
         )
 
@@ -94,19 +100,23 @@ class PersonalizeJobTrigger(BaseTrigger):
         return PersonalizeHook(**self._hook_parameters)
 
     async def on_kill(self) -> None:
-        """Say that the job lives on: a person ended the wait (Airflow calls this from 3.3 on)."""
-        self.log.warning(STILL_RUNNING, self.job_arn)
+        """Log that the job runs on: a person ended the wait (Airflow calls this from 3.3 on)."""
+        self.log.warning("%s", left_running(self.job_arn, self.until))
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, and give one event."""
+        """Wait, and yield one event."""
         # Imported here, since only a triggerer polls, but every DAG file that defers imports this module.
         from airflow_provider_personalize.triggers.poller import shared_poller
 
-        watch = JobWatch(self.job_arn, self.deadline, self.log, self.started)
+        watch = Watch(self.job_arn, self.deadline, self.log, self.started, self.until)
         try:
+            runs_on_version = watch.kind.list_filter == "solutionVersionArn"
             async with shared_poller(self._hook_parameters) as poller:
                 looks = poller.watch(
-                    self.job_arn, poll_interval=self.poll_interval, solution_version_arn=self.solution_version_arn
+                    self.job_arn,
+                    poll_interval=self.poll_interval,
+                    until=self.until,
+                    parent_arn=self.solution_version_arn if runs_on_version else None,
                 )
                 try:
                     async with asyncio.timeout(watch.remaining):
@@ -115,7 +125,7 @@ class PersonalizeJobTrigger(BaseTrigger):
                                 break
                 except TimeoutError:
                     # One last look: the job may have ended just now, or while no triggerer ran.
-                    if not _ends(watch, await poller.look_or_trouble(self.job_arn)):
+                    if not _ends(watch, await poller.look_or_trouble(self.job_arn, self.until)):
                         raise watch.timeout_error() from None
                 finally:
                     await looks.aclose()
@@ -125,16 +135,15 @@ class PersonalizeJobTrigger(BaseTrigger):
             yield TriggerEvent({"status": "success", "job_arn": self.job_arn})
 
 
-def _ends(watch: JobWatch, seen: JobStatus | Exception) -> bool:
-    """Tell a watch what was seen; an error that cannot pass is raised."""
-    if isinstance(seen, JobStatus):
-        return watch.see(seen)
-    watch.see_error(seen, describe_error(seen))
-    return False
+def _ends(watch: Watch, seen: ResourceStatus | Exception) -> bool:
+    """Return whether what was observed ends a wait; an error that cannot pass is raised."""
+    if isinstance(seen, ResourceStatus):
+        return watch.observe(seen)
+    return watch.observe_error(seen, describe_error(seen))
 
 
 def error_event(job_arn: str, error: PersonalizeError) -> dict[str, Any]:
-    """Write an error down as an event, so that the task raises the same one when it resumes."""
+    """Return an error as an event, so that the task raises the same error when it resumes."""
     return {
         "status": "error",
         "job_arn": job_arn,
@@ -145,19 +154,20 @@ def error_event(job_arn: str, error: PersonalizeError) -> dict[str, Any]:
     }
 
 
-def job_arn_from_event(event: Mapping[str, Any] | None, log: Logger) -> str:
+def job_arn_from_event(event: Mapping[str, Any] | None, log: Logger, until: Until = "active") -> str:
     """
-    Read the trigger's event: only an explicit success succeeds.
+    Return the ARN of a trigger's event that says that the wait has succeeded; nothing but that is a success.
 
     :param event: What the task was resumed with.
-    :param log: The task's logger, to tell of the success: the trigger told the triggerer's.
-    :return: The job's ARN.
-    :raises PersonalizeError: the error that the trigger met; or, for anything that is no event of it, one that says so.
+    :param log: The task's logger; the trigger wrote to the triggerer's only.
+    :param until: What was waited for.
+    :raises PersonalizeError: the error that the trigger met, or one that says that this is no event of the trigger.
     """
     event = event if isinstance(event, Mapping) else {}
     if event.get("status") == "success" and event.get("job_arn"):
-        log.info("The job is ACTIVE: %s", event["job_arn"])
-        return str(event["job_arn"])
+        arn = str(event["job_arn"])
+        log.info("The %s is %s: %s", "job" if kind_of(arn).is_job else kind_of(arn).words, REACHED[until], arn)
+        return arn
     message = event.get("message") or (
         f"Expected an event of PersonalizeJobTrigger with the status success, got {event!r}."
     )
@@ -171,7 +181,7 @@ def job_arn_from_event(event: Mapping[str, Any] | None, log: Logger) -> str:
 
 def until_trigger(moment: float) -> BaseTrigger:
     """
-    Build the trigger that fires at a moment.
+    Return the trigger that fires at a moment.
 
     :param moment: Seconds since the epoch.
     """

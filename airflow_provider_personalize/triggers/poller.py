@@ -2,9 +2,10 @@
 The polling that all waits of one AWS connection share in a triggerer's process.
 
 A thousand triggers with a client each would cost the triggerer seconds of CPU and hundreds of megabytes, and as many
-API calls a minute. So the waits of one connection share one client, used from a few threads (building one, and reading
-an answer, would block the event loop), and the waits for jobs of one solution version share their calls: a listing
-tells of a hundred jobs. Where listing would cost more calls than describing, each job is described.
+API calls a minute. So the waits of one connection share one client, used from a few threads (building a client, and
+reading an answer, would block the event loop). The waits for resources of one parent, as the batch jobs of one solution
+version, share their calls as well: one page of a listing tells of a hundred. Where listing would cost more calls than
+describing, each resource is described.
 """
 
 from __future__ import annotations
@@ -24,35 +25,42 @@ from botocore import xform_name
 from airflow_provider_personalize.aws_errors import AWS_ERRORS, answers_to, describe_error, is_expired
 from airflow_provider_personalize.exceptions import PersonalizeError, UnexpectedAnswerError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
-from airflow_provider_personalize.service.kinds import JobKind, JobStatus, entries_of, read_status, text_at
-from airflow_provider_personalize.service.names import job_kind_of
+from airflow_provider_personalize.service.kinds import (
+    ResourceKind,
+    ResourceStatus,
+    Until,
+    entries_of,
+    read_status,
+    text_at,
+)
+from airflow_provider_personalize.service.names import kind_of
 
 log = logging.getLogger(__name__)
 
-#: Up to so many waits of one solution version are always described, one by one.
+#: Up to this many waits of one group are always described, one by one.
 FEW = 3
-#: Jobs in one page of a listing, the most that the API gives.
+#: Lines in one page of a listing, the most that the API gives.
 PAGE_SIZE = 100
 #: Calls under way at once for each connection. The service answers few reads a second, so more would gain nothing, and
 #: reading an answer takes the processor from the event loop.
 WORKERS = 2
-#: Seconds for which jobs are described one by one after a listing that could not be read.
+#: Seconds for which resources are described one by one after a listing that could not be read.
 LISTING_PAUSE = 300.0
 #: Seconds over which waits that begin at once are spread, at most.
 LONGEST_ENTRY = 10.0
-
-#: Waits that are told of their jobs before the event loop gets to something else.
+#: Waits that are told of their resources before the event loop gets to something else.
 BATCH = 50
 
-Seen = JobStatus | Exception
+Seen = ResourceStatus | Exception
 
 
 @dataclass(eq=False)
 class Wait:
-    """One trigger's wait for one job."""
+    """One trigger's wait for one resource."""
 
-    job_arn: str
-    kind: JobKind
+    arn: str
+    kind: ResourceKind
+    until: Until
     poll_interval: float
     due: float
     group: _Group | None = None
@@ -60,8 +68,8 @@ class Wait:
     last: str | None = None
 
     def tell(self, seen: Seen) -> None:
-        """Pass on what was seen, if it is news."""
-        now = seen.status if isinstance(seen, JobStatus) else f"{type(seen).__name__}: {seen}"
+        """Pass on what was observed, if it is news."""
+        now = seen.status if isinstance(seen, ResourceStatus) else f"{type(seen).__name__}: {seen}"
         if now != self.last:
             self.last = now
             self.news.put_nowait(seen)
@@ -69,10 +77,14 @@ class Wait:
 
 @dataclass(eq=False)
 class _Group:
-    """The waits for jobs of one kind and one solution version (None while it is not known)."""
+    """
+    The waits for the same end of resources of one kind, which one listing shows: those of one parent, as the batch jobs
+    of one solution version. The parent is None while it is not known, and where there is none.
+    """
 
-    kind: JobKind
-    version: str | None
+    kind: ResourceKind
+    until: Until
+    parent: str | None
     waits: set[Wait] = field(default_factory=set)
     next_due: float = float("inf")
     earlier: asyncio.Event = field(default_factory=asyncio.Event)
@@ -82,10 +94,15 @@ class _Group:
     #: When to list again after a listing that could not be read, on the event loop's clock.
     list_from: float = 0.0
 
+    @property
+    def can_list(self) -> bool:
+        """Whether a listing tells what is waited for: it says nothing of an update."""
+        return not (self.until == "updated" and self.kind.tracks_update)
+
 
 class JobPoller:
     """
-    Look at jobs on behalf of many waits.
+    Look at resources on behalf of many waits.
 
     :param hook_parameters: What :class:`~airflow_provider_personalize.hooks.personalize.PersonalizeHook` takes.
     """
@@ -94,43 +111,44 @@ class JobPoller:
         self.users = 0
         self._hook_parameters = dict(hook_parameters)
         self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="personalize-poll")
-        self._groups: dict[tuple[JobKind, str | None], _Group] = {}
+        self._groups: dict[tuple[ResourceKind, Until, str | None], _Group] = {}
         self._client: Any = None
         self._building = asyncio.Lock()
         self._may_list = True
 
     async def watch(
-        self, job_arn: str, *, poll_interval: float, solution_version_arn: str | None = None
+        self, arn: str, *, poll_interval: float, until: Until = "active", parent_arn: str | None = None
     ) -> AsyncGenerator[Seen, None]:
         """
-        Give what is seen of a job: each change of status, and each new trouble in looking.
+        Yield what is observed of a resource: each change of status, and each new trouble in looking.
 
-        :param job_arn: The job.
-        :param poll_interval: Seconds in which the job is looked at once.
-        :param solution_version_arn: The job's solution version where it is known already, which saves a call.
+        :param arn: The resource.
+        :param poll_interval: Seconds in which the resource is looked at once.
+        :param until: What is waited for.
+        :param parent_arn: The resource whose listing shows this one, if it is known already, which saves a call.
         """
         # The first look comes late, since whoever waits has just looked; and at a random moment, so that waits which
         # begin together, as after a restart, neither call together nor each for itself.
         due = asyncio.get_running_loop().time() + poll_interval * random.uniform(0.5, 1.0)  # noqa: S311
         # Until then there is time: thousands that begin at once would hold up the event loop.
         await asyncio.sleep(random.uniform(0, min(poll_interval / 4, LONGEST_ENTRY)))  # noqa: S311
-        wait = Wait(job_arn, job_kind_of(job_arn), poll_interval, due)
-        self._enter(wait, solution_version_arn)
+        wait = Wait(arn, kind_of(arn), until, poll_interval, due)
+        self._enter(wait, parent_arn)
         try:
             while True:
                 yield await wait.news.get()
         finally:
             self._leave(wait)
 
-    async def look(self, job_arn: str) -> JobStatus:
+    async def look(self, arn: str, until: Until = "active") -> ResourceStatus:
         """
-        Look at one job now.
+        Look at one resource now.
 
         :raises ServiceError: if the service refuses to answer.
-        :raises UnexpectedAnswerError: if the answer does not tell of this job.
+        :raises UnexpectedAnswerError: if the answer does not describe this resource.
         """
-        kind = job_kind_of(job_arn)
-        return read_status(kind, await self._call(kind.describe_operation, {kind.arn_key: job_arn}), job_arn=job_arn)
+        kind = kind_of(arn)
+        return read_status(kind, await self._call(kind.describe_operation, {kind.arn_field: arn}), until, arn=arn)
 
     async def close(self) -> None:
         """End the polling, and close the client's connections."""
@@ -141,8 +159,9 @@ class JobPoller:
         if self._client is not None:
             self._client.close()
 
-    def _enter(self, wait: Wait, version: str | None) -> None:
-        group = self._groups.setdefault((wait.kind, version), _Group(wait.kind, version))
+    def _enter(self, wait: Wait, parent: str | None) -> None:
+        key = wait.kind, wait.until, parent
+        group = self._groups.setdefault(key, _Group(*key))
         group.waits.add(wait)
         wait.group = group
         if group.task is None:
@@ -157,7 +176,7 @@ class JobPoller:
         group.waits.discard(wait)
         wait.group = None
         if not group.waits:
-            self._groups.pop((group.kind, group.version), None)
+            self._groups.pop((group.kind, group.until, group.parent), None)
             if group.task is not None and group.task is not asyncio.current_task():
                 group.task.cancel()
 
@@ -174,8 +193,8 @@ class JobPoller:
             try:
                 await self._poll(group)
             except Exception as error:
-                # Whatever befalls one look, the waits of this group have nobody else to look for them.
-                log.exception("A look at the jobs of %s failed; the next one comes.", group.version)
+                # Whatever one look ends in, nobody else looks on behalf of this group's waits.
+                log.exception("A look at each %s of %s failed; the next one comes.", group.kind.words, group.parent)
                 for wait in [wait for wait in group.waits if wait.due <= loop.time()]:
                     wait.due = loop.time() + wait.poll_interval
                     wait.tell(error)
@@ -183,39 +202,42 @@ class JobPoller:
     async def _poll(self, group: _Group) -> None:
         now = asyncio.get_running_loop().time()
         seen: dict[str, Seen] = {}
-        if self._may_list and now >= group.list_from and len(group.waits) > max(FEW, group.listing_cost):
+        may_list = self._may_list and group.can_list and now >= group.list_from
+        if may_list and len(group.waits) > max(FEW, group.listing_cost):
             seen = await self._list(group)
-        due = {wait.job_arn for wait in group.waits if wait.due <= now} - seen.keys()
-        seen.update(zip(due, await asyncio.gather(*map(self.look_or_trouble, due)), strict=True))
+        due = {wait.arn for wait in group.waits if wait.due <= now} - seen.keys()
+        looks = (self.look_or_trouble(arn, group.until) for arn in due)
+        seen.update(zip(due, await asyncio.gather(*looks), strict=True))
         now = asyncio.get_running_loop().time()
         for number, wait in enumerate(list(group.waits), 1):
             if number % BATCH == 0:
                 # All that wake up would run in one go, and write their logs, before the loop got to anything else.
                 await asyncio.sleep(0)
-            if (what := seen.get(wait.job_arn)) is None:
+            if (what := seen.get(wait.arn)) is None:
                 continue
             # A little less than the interval, never more: a wait ends within one interval of its job.
             wait.due = now + wait.poll_interval * random.uniform(0.85, 1.0)  # noqa: S311
             wait.tell(what)
-            if group.version is None and isinstance(what, JobStatus) and what.solution_version_arn:
+            if group.parent is None and isinstance(what, ResourceStatus) and what.parent_arn:
                 self._leave(wait)
-                self._enter(wait, what.solution_version_arn)
+                self._enter(wait, what.parent_arn)
 
-    async def look_or_trouble(self, job_arn: str) -> Seen:
+    async def look_or_trouble(self, arn: str, until: Until = "active") -> Seen:
+        """Look at one resource now, and return the error if there is one."""
         try:
-            return await self.look(job_arn)
+            return await self.look(arn, until)
         except Exception as error:  # noqa: BLE001
             # Whoever waits must hear of it, whatever it is: a wait that nobody polls for would last to its deadline.
             return error
 
     async def _list(self, group: _Group) -> dict[str, Seen]:
-        """Look for a group's jobs in the service's list, for as long as that costs less than describing them."""
-        wanted = {wait.job_arn for wait in group.waits}
+        """Look for a group's resources in the service's list, as long as that costs less than describing them."""
+        wanted = {wait.arn for wait in group.waits}
         budget = len(wanted)
         seen: dict[str, Seen] = {}
         request: dict[str, Any] = {"maxResults": PAGE_SIZE}
-        if group.version is not None:
-            request["solutionVersionArn"] = group.version
+        if group.parent is not None and group.kind.list_filter:
+            request[group.kind.list_filter] = group.parent
         group.listing_cost = 0
         while group.listing_cost < budget:
             try:
@@ -223,7 +245,7 @@ class JobPoller:
                 entries = entries_of(group.kind, page)
             except PersonalizeError as error:
                 # Describing needs another permission than listing, and has another answer, so it may still work.
-                log.warning("%s Jobs are described one by one, since they cannot be listed.", describe_error(error))
+                log.warning("%s. Each is described, since they cannot be listed.", describe_error(error).rstrip("."))
                 self._may_list = error.may_pass
                 group.list_from = asyncio.get_running_loop().time() + LISTING_PAUSE
                 break
@@ -232,9 +254,9 @@ class JobPoller:
                 break
             group.listing_cost += 1
             for summary in entries:
-                # What tells of no job is passed over: a job that no line tells of is described.
+                # A line that cannot be read is passed over: what no line tells of is described.
                 with suppress(UnexpectedAnswerError):
-                    status = read_status(group.kind, summary)
+                    status = read_status(group.kind, summary, group.until)
                     if status.arn in wanted:
                         seen[status.arn] = status
                         wanted.discard(status.arn)
@@ -253,7 +275,7 @@ class JobPoller:
                 self._client = await sync_to_async(self._build_client)()
         client = self._client
         method: Callable[..., dict[str, Any]] = getattr(client, xform_name(operation))
-        arn = next((value for name, value in request.items() if name.endswith("JobArn")), None)
+        arn = next(iter(request.values())) if operation.startswith("Describe") else None
         try:
             with answers_to(operation, region=client.meta.region_name, arn=arn):
                 return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: method(**request))
@@ -273,7 +295,7 @@ _pollers: dict[tuple[asyncio.AbstractEventLoop, str], JobPoller] = {}
 @asynccontextmanager
 async def shared_poller(hook_parameters: Mapping[str, Any]) -> AsyncIterator[JobPoller]:
     """
-    Give the poller of an AWS connection on this event loop; it is closed when its last user leaves.
+    Return the poller of an AWS connection on this event loop. It is closed when its last user leaves.
 
     :param hook_parameters: What :class:`~airflow_provider_personalize.hooks.personalize.PersonalizeHook` takes.
     """

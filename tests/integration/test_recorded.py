@@ -30,7 +30,7 @@ from airflow_provider_personalize.sensors.batch import (
     PersonalizeBatchInferenceJobSensor,
     PersonalizeBatchSegmentJobSensor,
 )
-from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB, JobState
+from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB, State
 
 BASE = "arn:aws:personalize:eu-west-1:123456789012:"
 SOLUTION = f"{BASE}solution/user-personalization"
@@ -46,8 +46,12 @@ INFERENCE_JOB: dict[str, Any] = {
     "filterArn": f"{BASE}filter/unseen",
     "solutionVersionArn": VERSION,
     "numResults": 25,
-    "jobInput": {"s3DataSource": {"path": "s3://shop/in/users.json", "kmsKeyArn": "arn:aws:kms:eu-west-1:1:key/a"}},
-    "jobOutput": {"s3DataDestination": {"path": "s3://shop/out/", "kmsKeyArn": "arn:aws:kms:eu-west-1:1:key/b"}},
+    "jobInput": {
+        "s3DataSource": {"path": "s3://shop/in/users.json", "kmsKeyArn": "arn:aws:kms:eu-west-1:123456789012:key/a"}
+    },
+    "jobOutput": {
+        "s3DataDestination": {"path": "s3://shop/out/", "kmsKeyArn": "arn:aws:kms:eu-west-1:123456789012:key/b"}
+    },
     "batchInferenceJobConfig": {
         "itemExplorationConfig": {"explorationItemAgeCutOff": "30.0", "explorationWeight": "0.3"}
     },
@@ -257,7 +261,7 @@ def test_every_field_of_a_description_is_read(aws, kind):
 def test_a_description_may_have_no_more_than_the_required_fields(aws, kind):
     aws.answer(f"Describe{kind.noun}", {kind.key: {f"{kind.key}Arn": kind.arn, "status": "ACTIVE"}})
     seen = PersonalizeHook().get_job_status(kind.arn)
-    assert (seen.arn, seen.name, seen.state) == (kind.arn, kind.job["jobName"], JobState.SUCCEEDED)
+    assert (seen.arn, seen.name, seen.state) == (kind.arn, kind.job["jobName"], State.SUCCEEDED)
 
 
 @each_kind

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from airflow_provider_personalize.aws_errors import as_personalize_error, is_transient
 from airflow_provider_personalize.exceptions import ServiceError
-from airflow_provider_personalize.service.kinds import JobStatus
+from airflow_provider_personalize.service.kinds import ResourceStatus
 from airflow_provider_personalize.triggers import poller as poller_module
 from airflow_provider_personalize.triggers.poller import JobPoller, shared_poller
 
@@ -66,7 +66,7 @@ class Service(JobPoller):
 
 
 async def first_seen(poller, number, hint=None, interval=0.2):
-    looks = poller.watch(arn(number), poll_interval=interval, solution_version_arn=hint)
+    looks = poller.watch(arn(number), poll_interval=interval, parent_arn=hint)
     try:
         return await anext(looks)
     finally:
@@ -74,10 +74,10 @@ async def first_seen(poller, number, hint=None, interval=0.2):
 
 
 async def until_active(poller, number, hint=None, interval=0.2):
-    looks = poller.watch(arn(number), poll_interval=interval, solution_version_arn=hint)
+    looks = poller.watch(arn(number), poll_interval=interval, parent_arn=hint)
     try:
         async for seen in looks:
-            if isinstance(seen, JobStatus) and seen.status == "ACTIVE":
+            if isinstance(seen, ResourceStatus) and seen.status == "ACTIVE":
                 return asyncio.get_running_loop().time()
     finally:
         await looks.aclose()
@@ -191,7 +191,7 @@ def test_trouble_that_passes_is_told_and_waited_out():
     async def work():
         service = Service({1: (version(1), "ACTIVE")})
         service.errors["DescribeBatchInferenceJob"] = EndpointConnectionError(endpoint_url="http://nowhere")
-        looks = service.watch(arn(1), poll_interval=0.1, solution_version_arn=version(1))
+        looks = service.watch(arn(1), poll_interval=0.1, parent_arn=version(1))
         assert isinstance(await anext(looks), EndpointConnectionError)
         service.errors.clear()
         assert (await anext(looks)).status == "ACTIVE"

@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_personalize.exceptions import JobFailedError
 from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB, read_status
-from airflow_provider_personalize.service.waits import JobWatch, deadline_after, growing_pause, in_words, jittered
+from airflow_provider_personalize.service.waits import Watch, deadline_after, format_duration, growing_pause, jittered
 
 ARN = "arn:aws:personalize:us-east-1:123456789012:batch-inference-job/nightly"
 NOW = 1_790_000_000.0
@@ -23,41 +23,41 @@ def seen(status, **more):
 @pytest.fixture
 def watch(caplog):
     caplog.set_level(logging.INFO)
-    return JobWatch(ARN, time.time() + 60, logging.getLogger("watch"))
+    return Watch(ARN, time.time() + 60, logging.getLogger("watch"))
 
 
 def test_a_wait_ends_in_active(watch, caplog):
-    assert not watch.see(seen("CREATE PENDING"))
-    assert not watch.see(seen("CREATE PENDING"))
-    assert not watch.see(seen("CREATE IN_PROGRESS"))
-    assert watch.see(seen("ACTIVE"))
+    assert not watch.observe(seen("CREATE PENDING"))
+    assert not watch.observe(seen("CREATE PENDING"))
+    assert not watch.observe(seen("CREATE IN_PROGRESS"))
+    assert watch.observe(seen("ACTIVE"))
     assert [record.args[2] for record in caplog.records] == ["CREATE PENDING", "CREATE IN_PROGRESS", "ACTIVE"]
 
 
 def test_a_wait_ends_in_a_failure_with_its_reason(watch):
     with pytest.raises(JobFailedError, match="no such bucket"):
-        watch.see(seen("CREATE FAILED", failureReason="no such bucket"))
+        watch.observe(seen("CREATE FAILED", failureReason="no such bucket"))
 
 
 def test_an_unknown_status_is_waited_on_and_told_once(watch, caplog):
     for _ in range(3):
-        assert not watch.see(seen("CREATE DREAMING"))
+        assert not watch.observe(seen("CREATE DREAMING"))
     assert len(caplog.records) == 1
     assert "does not know" in caplog.text
 
 
 def test_trouble_is_told_once_for_each_change(watch, caplog):
     for reason in ("throttled", "throttled", "throttled", "no route", "throttled"):
-        watch.see_trouble(reason)
+        watch.observe_trouble(reason)
     assert len(caplog.records) == 3
     caplog.clear()
-    watch.see(seen("CREATE PENDING"))
+    watch.observe(seen("CREATE PENDING"))
     assert "answers again" in caplog.text
 
 
 def test_the_error_at_the_deadline_says_what_was_seen_last(watch):
-    watch.see(seen("CREATE IN_PROGRESS"))
-    watch.see_trouble("throttled")
+    watch.observe(seen("CREATE IN_PROGRESS"))
+    watch.observe_trouble("throttled")
     message = str(watch.timeout_error())
     assert "CREATE IN_PROGRESS" in message
     assert "throttled" in message
@@ -92,4 +92,4 @@ def test_pauses_grow_to_a_bound_and_are_spread():
     ("seconds", "words"), [(0, "0 s"), (42.4, "42 s"), (89, "89 s"), (420, "7 min"), (7500, "2 h 5 min")]
 )
 def test_durations_in_words(seconds, words):
-    assert in_words(seconds) == words
+    assert format_duration(seconds) == words
