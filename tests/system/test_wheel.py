@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
+from email.message import Message
+from email.parser import BytesParser
+from html.parser import HTMLParser
 from pathlib import Path
 
+import markdown
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -71,8 +76,58 @@ def rows(python: Path, environment: dict[str, str], *arguments: str) -> list[dic
 def test_it_holds_the_package_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"airflow_provider_personalize"}
-    assert {f"airflow_provider_personalize/{name}" for name in ("py.typed", "checks/report.html")} <= set(names)
+    assert {f"airflow_provider_personalize/{name}" for name in ("py.typed", "quality/report.html")} <= set(names)
     assert any(name.endswith("/licenses/LICENSE") for name in names)
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel: Path) -> Message:
+    """What the wheel tells PyPI."""
+    with zipfile.ZipFile(wheel) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        return BytesParser().parsebytes(archive.read(name))
+
+
+def test_the_description_has_no_relative_link(metadata: Message) -> None:
+    """On PyPI there is no file beside the README: pictures and links lead to the repository, at the version's tag."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    description = metadata.get_payload(decode=True).decode()
+    pages = f"{dict(project_urls(metadata))['Source']}/blob/v{metadata['Version']}/"
+    pictures = pages.replace("//github.com/", "//raw.githubusercontent.com/").replace("/blob/", "/")
+    expected = []
+    for is_picture, target in Targets(readme).found:
+        is_relative = not re.match(r"[a-z]+:|#", target)
+        expected.append((is_picture, f"{pictures if is_picture else pages}{target}" if is_relative else target))
+        if is_relative:
+            assert (ROOT / target.partition("#")[0]).exists(), target
+    assert any(target.startswith(pages) for _, target in expected)
+    assert Targets(description).found == expected
+    # All else is as it was, the code that is shown too.
+    assert description.replace(pictures, "").replace(pages, "") == readme
+
+
+class Targets(HTMLParser):
+    """Where the links and pictures of a page lead, each with whether it is a picture's."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[bool, str]] = []
+        self.feed(markdown.markdown(text, extensions=["fenced_code", "md_in_html", "tables"]))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        target = dict(attrs).get({"a": "href", "img": "src"}.get(tag, ""))
+        if target:
+            self.found.append((tag == "img", target))
+
+
+def project_urls(metadata: Message) -> list[tuple[str, str]]:
+    return [tuple(value.split(", ", 1)) for value in metadata.get_all("Project-URL", [])]
+
+
+def test_it_says_where_everything_is(metadata: Message) -> None:
+    urls = dict(project_urls(metadata))
+    assert set(urls) == {"Documentation", "Changelog", "Source", "Issues"}
+    assert all(url.startswith("https://") for url in urls.values())
 
 
 def test_airflow_lists_the_provider(python: Path, environment: dict[str, str]) -> None:

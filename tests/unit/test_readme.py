@@ -23,7 +23,6 @@ from airflow_provider_personalize.output.rows import ROW_KINDS
 from airflow_provider_personalize.sensors import batch as sensors
 from airflow_provider_personalize.targets.plan import WRITE_MODES
 from airflow_provider_personalize.transfers import personalize_to_sql, sql_to_personalize
-from hatch_build import absolute_links
 from tests.unit.test_exceptions import EXAMPLES
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +34,8 @@ PAGES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for
 #: The pages for users, as one.
 ALL = "\n".join(text for name, text in PAGES.items() if name not in {"CONTRIBUTING.md", "CHANGELOG.md"})
 README = PAGES["README.md"]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT, HATCH = PYPROJECT["project"], PYPROJECT["tool"]["hatch"]
 DAGS = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "example_dags").glob("*.py")}
 
 OPERATORS = {
@@ -181,13 +181,16 @@ def test_every_picture_is_shown():
 
 def test_the_readme_of_a_release_leads_to_its_files():
     source = PROJECT["urls"]["Source"]
-    text = absolute_links(README, source, "1.2.3")
+    text = README
+    for rule in HATCH["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]:
+        text = re.sub(rule["pattern"], rule["replacement"].replace("$HFPR_VERSION", "1.2.3"), text)
     targets = re.findall(r"\]\(([^)]+)\)", text)
     assert targets
     assert all(target.startswith("https://") for target in targets)
-    local = [re.sub(rf"{re.escape(source)}/(blob|raw)/v1\.2\.3/", "", target) for target in targets]
+    pictures = source.replace("//github.com/", "//raw.githubusercontent.com/") + "/v1.2.3/"
+    local = [target.removeprefix(f"{source}/blob/v1.2.3/").removeprefix(pictures) for target in targets]
     assert local == re.findall(r"\]\(([^)]+)\)", README)
-    assert all("![" not in line or f"]({source}/raw/v1.2.3/docs/images/" in line for line in text.splitlines())
+    assert all("![" not in line or f"]({pictures}docs/images/" in line for line in text.splitlines())
 
 
 def test_one_repository_is_named():
