@@ -7,7 +7,6 @@ parameter that no other takes, it needs a line in SAMPLES.
 
 from __future__ import annotations
 
-import ast
 import importlib
 import inspect
 import json
@@ -353,16 +352,6 @@ def test_the_provider_info_names_every_module():
     assert {cls.__module__ for cls in [*operator_classes(), *trigger_classes()]} <= named
     for module in named:
         importlib.import_module(module)
-
-
-def test_nothing_outside_the_stand_in_imports_it():
-    for path in PACKAGE.rglob("*.py"):
-        if (PACKAGE / "local") in path.parents:
-            continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            assert not [n for n in names if n.startswith(f"{airflow_provider_personalize.__name__}.local")], path
 
 
 def modules_loaded_by(statement):
