@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Iterator
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,6 +26,22 @@ if TYPE_CHECKING:
     from airflow_provider_personalize.local import LocalPersonalize
 
 SetConnection = Callable[[str, str], str]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def models_read_once() -> Iterator[None]:
+    """
+    Have botocore read each of its JSON models once in this process, not once for each session.
+
+    Every test starts a stand-in and makes hooks, each with a boto3 session of its own: reading them again was most of
+    what that took.
+    """
+    from botocore.loaders import JSONFileLoader
+
+    with pytest.MonkeyPatch.context() as patch:
+        read = cache(partial(JSONFileLoader.load_file, JSONFileLoader()))
+        patch.setattr(JSONFileLoader, "load_file", lambda _, path: read(path))
+        yield
 
 
 @pytest.fixture(scope="session")
