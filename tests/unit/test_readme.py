@@ -23,6 +23,7 @@ from airflow_provider_personalize.output.rows import ROW_KINDS
 from airflow_provider_personalize.sensors import batch as sensors
 from airflow_provider_personalize.targets.plan import WRITE_MODES
 from airflow_provider_personalize.transfers import personalize_to_sql, sql_to_personalize
+from tests import house
 from tests.unit.test_exceptions import EXAMPLES
 
 ROOT = Path(__file__).parents[2]
@@ -159,6 +160,16 @@ def test_links_lead_somewhere(page):
         assert (ROOT / other).exists(), target
         if anchor:
             assert anchor in anchors(other), target
+
+
+def test_the_map_of_the_house_is_true():
+    table = tables(section("docs/design.md", "The map of the house"))[0][1:]
+    told = {name.removesuffix(".py"): row[2] == "yes" for row in table for name in names(row[0])}
+    there = {house.room_of(module) for module in house.modules()} - {""}
+    assert there <= told.keys(), "each room has a row in docs/design.md"
+    floors = [house.FLOOR[name] for name in told]
+    assert floors == sorted(floors)
+    assert {name for name, is_pure in told.items() if is_pure} & there == set(house.pure()) & there
 
 
 def test_the_form_is_described_as_it_is():
