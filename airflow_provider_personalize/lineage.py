@@ -31,7 +31,7 @@ class Amount(NamedTuple):
 
 
 @dataclass
-class Loaded:
+class LoadLineage:
     """
     What a load has come to; a part is None where it failed before that.
 
@@ -73,7 +73,9 @@ def job_lineage(input_uri: str, output_uri: str) -> OperatorLineage[Any, Any]:
     return OperatorLineage(inputs=[_place_read(input_uri, None)], outputs=[_place_written(output_uri, None)])
 
 
-def load_lineage(conn_id: str, load: Loaded, hook_params: Mapping[str, Any] | None = None) -> OperatorLineage[Any, Any]:
+def load_lineage(
+    conn_id: str, load: LoadLineage, hook_params: Mapping[str, Any] | None = None
+) -> OperatorLineage[Any, Any]:
     """
     Tell which output was loaded into which table, with the table's columns.
 

@@ -37,7 +37,7 @@ from airflow_provider_personalize.operators.batch import (
     PersonalizeCreateBatchInferenceJobOperator,
     PersonalizeCreateBatchSegmentJobOperator,
 )
-from airflow_provider_personalize.operators.preflight import check_job
+from airflow_provider_personalize.operators.preflight import preflight
 from airflow_provider_personalize.service.expressions import filter_placeholders
 from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB
 from airflow_provider_personalize.service.recipes import find_recipe
@@ -231,7 +231,7 @@ def what_is_refused(asked: dict[str, Any], arn: str, written: dict[str, Any]) ->
     if asked["ids_from"] == "s3":
         request["jobInput"] = {"s3DataSource": {"path": asked["input_uri"]}}
         try:
-            check_job(hook, kind, request, whole=False)
+            preflight(hook, kind, request, whole=False)
         except PersonalizeError as error:
             wrong.append(str(error))
         return wrong

@@ -27,7 +27,7 @@ from airflow_provider_personalize.hooks.personalize import PersonalizeHook, Quot
 from airflow_provider_personalize.lineage import job_lineage
 from airflow_provider_personalize.links.personalize import persist_job_links
 from airflow_provider_personalize.operators.mixins import JobWaiterMixin
-from airflow_provider_personalize.operators.preflight import VALIDATE_INPUT, check_job
+from airflow_provider_personalize.operators.preflight import VALIDATE_INPUT, preflight
 from airflow_provider_personalize.service.kinds import ResourceStatus, State
 from airflow_provider_personalize.service.names import (
     check_job_name,
@@ -283,7 +283,7 @@ class PersonalizeCreateJobOperator(ReadArguments, JobWaiterMixin, AwsBaseOperato
         # A retry that has its job needs no input any more, and the input may be gone.
         if self.if_job_exists == "reuse" and self.hook.has_job(self.job_kind, request):
             return
-        check_job(self.hook, self.job_kind, request, whole=self.validate_input == "whole")
+        preflight(self.hook, self.job_kind, request, whole=self.validate_input == "whole")
 
     def _request_arguments(self) -> dict[str, Any]:
         """Return the arguments of :func:`~.service.requests.build_request`, but for the version."""

@@ -12,7 +12,7 @@ from airflow_provider_personalize.aws_errors import describe_error
 from airflow_provider_personalize.exceptions import MissingOutputError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.input.validation import InputCheck
-from airflow_provider_personalize.s3.objects import OutputObject, fetch, list_objects, read_objects
+from airflow_provider_personalize.s3.objects import StoredObject, fetch, list_objects, read_objects
 from airflow_provider_personalize.service.expressions import Filter, read_filter
 from airflow_provider_personalize.service.kinds import ResourceKind
 from airflow_provider_personalize.service.names import parse_s3_uri
@@ -27,7 +27,7 @@ SAMPLE_FILES, SAMPLE_BYTES, SAMPLE_LISTED = 5, 256 << 10, 10 * MAX_FILES
 HASTY = {"connect_timeout": 5, "read_timeout": 10, "retries": {"total_max_attempts": 2}}
 
 
-def check_job(hook: PersonalizeHook, kind: ResourceKind, request: Mapping[str, Any], *, whole: bool) -> None:
+def preflight(hook: PersonalizeHook, kind: ResourceKind, request: Mapping[str, Any], *, whole: bool) -> None:
     """
     Check a create request, and the input that it names, against the recipe of its solution version.
 
@@ -85,7 +85,7 @@ def _unless_out_of_reach(log: Any, what: str) -> Iterator[None]:
         log.warning("The job's %s could not be checked, and is left to the service: %s", what, describe_error(error))
 
 
-def _check_objects(client: Any, check: InputCheck, request: Mapping[str, Any], *, whole: bool) -> list[OutputObject]:
+def _check_objects(client: Any, check: InputCheck, request: Mapping[str, Any], *, whole: bool) -> list[StoredObject]:
     input_uri = request["jobInput"]["s3DataSource"]["path"]
     place = parse_s3_uri(input_uri, parameter="input_uri", max_length=None)
     try:
@@ -103,7 +103,7 @@ def _check_objects(client: Any, check: InputCheck, request: Mapping[str, Any], *
     return [objects[key] for key in keys]
 
 
-def _check_lines(client: Any, check: InputCheck, objects: list[OutputObject], *, whole: bool) -> None:
+def _check_lines(client: Any, check: InputCheck, objects: list[StoredObject], *, whole: bool) -> None:
     if whole:
         for uri, blocks in read_objects(lambda: client, objects):
             check.check_lines(uri, blocks)

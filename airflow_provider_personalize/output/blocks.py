@@ -29,7 +29,7 @@ _ZEROS = re.compile(rb"\0*")
 log = logging.getLogger(__name__)
 
 
-class Lines(NamedTuple):
+class LineBlock(NamedTuple):
     """
     Some whole lines.
 
@@ -152,7 +152,7 @@ def _plain(member: zlib._Decompress, data: bytes) -> Iterator[bytes]:
             return
 
 
-def cut_lines(blocks: Iterable[bytes]) -> Iterator[Lines | GiantLine]:
+def cut_lines(blocks: Iterable[bytes]) -> Iterator[LineBlock | GiantLine]:
     """
     Cut a stream of bytes at newlines, and at nothing else: ids hold any other separator.
 
@@ -167,7 +167,7 @@ def cut_lines(blocks: Iterable[bytes]) -> Iterator[Lines | GiantLine]:
         end = block.rfind(b"\n") + 1
         if end:
             data = b"".join([*pending, block[:end]])
-            yield Lines(data, number, offset)
+            yield LineBlock(data, number, offset)
             number += data.count(b"\n")
             offset += len(data)
             pending, held = [], 0
@@ -182,7 +182,7 @@ def cut_lines(blocks: Iterable[bytes]) -> Iterator[Lines | GiantLine]:
         else:
             block = next(stream, None)
     if held:
-        yield Lines(b"".join(pending), number, offset)
+        yield LineBlock(b"".join(pending), number, offset)
 
 
 def _spool(start: list[bytes], stream: Iterator[bytes]) -> tuple[IO[bytes], int, bytes]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
 
-from airflow_provider_personalize.output.blocks import GiantLine, Lines, cut_lines, gunzip
+from airflow_provider_personalize.output.blocks import GiantLine, LineBlock, cut_lines, gunzip
 from airflow_provider_personalize.output.fast import fast_decoder
 from airflow_provider_personalize.output.giant import read_giant
 from airflow_provider_personalize.output.lines import BadLineError, Line, read_line
@@ -85,7 +85,7 @@ class OutputReader:
                 self.rows += len(batch.items)
                 yield batch
 
-    def _read_lines(self, uri: str, part: Lines) -> Iterator[Batch]:
+    def _read_lines(self, uri: str, part: LineBlock) -> Iterator[Batch]:
         lines = [line for line in _LINE.findall(part.data) if not line.isspace()]
         left: Sequence[int] = range(len(lines))
         if self._fast and self.kind and lines and (decoder := fast_decoder(self.kind)):
@@ -96,7 +96,7 @@ class OutputReader:
         if checked := list(self._check_lines(uri, part, lines, left)):
             yield Batch.of(checked)
 
-    def _check_lines(self, uri: str, part: Lines, lines: list[bytes], indices: Sequence[int]) -> Iterator[Line]:
+    def _check_lines(self, uri: str, part: LineBlock, lines: list[bytes], indices: Sequence[int]) -> Iterator[Line]:
         """Read these of the lines one by one, and set apart what is no good."""
         bad: dict[int, str] = {}
         for index in indices:
@@ -108,7 +108,7 @@ class OutputReader:
         if bad:
             self._find_rejects(uri, part, bad)
 
-    def _find_rejects(self, uri: str, part: Lines, bad: dict[int, str]) -> None:
+    def _find_rejects(self, uri: str, part: LineBlock, bad: dict[int, str]) -> None:
         """Set apart the lines of these indices, each with its place: blank lines count there."""
         number, after = part.number, 0
         for index, match in enumerate(_lines_in(part.data)):

@@ -22,13 +22,13 @@ class Column(NamedTuple):
 
     :param name: What the column is called in the table.
     :param type: ``text``, ``integer`` or ``double``.
-    :param role: What it holds: ``entity``, ``rank``, ``item``, ``score``, ``theme``, ``relevance`` or
+    :param field: What it holds: ``entity``, ``rank``, ``item``, ``score``, ``theme``, ``relevance`` or
         ``filter_values``.
     """
 
     name: str
     type: str
-    role: str
+    field: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,9 +143,9 @@ class Batch:
             filters=[line.filters for line in lines],
         )
 
-    def line_texts(self, role: str) -> Sequence[str | None]:
+    def line_texts(self, field: str) -> Sequence[str | None]:
         """Give the texts that the rows of a line share, line by line."""
-        match role:
+        match field:
             case "entity":
                 return self.entities
             case "theme":
@@ -153,13 +153,13 @@ class Batch:
             case "filter_values":
                 # With sorted keys, the same values are the same text.
                 return [None if values is None else json.dumps(values, sort_keys=True) for values in self.filters]
-        raise AssertionError(f"unknown role {role!r}")
+        raise AssertionError(f"unknown field {field!r}")
 
-    def column(self, role: str) -> Iterable[Any]:
+    def column(self, field: str) -> Iterable[Any]:
         """Give one column's values, row by row."""
-        match role:
+        match field:
             case "entity" | "theme" | "filter_values":
-                return chain.from_iterable(map(repeat, self.line_texts(role), self.counts))
+                return chain.from_iterable(map(repeat, self.line_texts(field), self.counts))
             case "rank":
                 return chain.from_iterable(
                     range(first, first + count) for first, count in zip(self.first_ranks, self.counts, strict=True)
@@ -170,11 +170,11 @@ class Batch:
                 return self.scores
             case "relevance":
                 return self.relevances
-        raise AssertionError(f"unknown role {role!r}")
+        raise AssertionError(f"unknown field {field!r}")
 
     def rows(self, columns: Iterable[Column]) -> Iterator[tuple[Any, ...]]:
         """Give the rows as tuples of these columns."""
-        return zip(*(self.column(column.role) for column in columns), strict=True)
+        return zip(*(self.column(column.field) for column in columns), strict=True)
 
     def pieces(self, rows: int) -> Iterator[Batch]:
         """Give the same rows in batches of at most so many."""
@@ -204,7 +204,7 @@ class Batch:
                 self.filters[first : last + 1],
             )
 
-    def with_markers(self) -> Batch:
+    def with_rank_zero_rows(self) -> Batch:
         """
         Give the same with a row of rank 0 for each line that has none: what a merge knows such an entity by.
         """

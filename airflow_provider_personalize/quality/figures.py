@@ -127,7 +127,7 @@ class OutputTable:
     def _columns(self, names: dict[str, str | None]) -> tuple[RowKind, str, str]:
         for kind in _KINDS:
             found = {
-                column.role: name
+                column.field: name
                 for column in kind.columns
                 if (name := names.get(column.name, column.name)) and self._sink.fold(name) in self._sink.existing
             }

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from airflow_provider_personalize.exceptions import InvalidRequestError, MissingOutputError, PersonalizeError
-from airflow_provider_personalize.s3.objects import OutputObject, fetch, list_objects
+from airflow_provider_personalize.s3.objects import StoredObject, fetch, list_objects
 from airflow_provider_personalize.service.names import S3Uri, parse_s3_uri
 
 #: What the service adds to an input object's name, and what it leaves beside the output.
@@ -31,7 +31,7 @@ _INPUT_LINE = re.compile(
 )
 
 
-def objects_of_job(client: Any, description: dict[str, Any]) -> list[OutputObject]:
+def objects_of_job(client: Any, description: dict[str, Any]) -> list[StoredObject]:
     """
     Find the output of a job: one object for each object of its input, and no other.
 
@@ -79,7 +79,7 @@ def objects_of_job(client: Any, description: dict[str, Any]) -> list[OutputObjec
     return objects
 
 
-def _in_folder(client: Any, folder: S3Uri, names: list[str]) -> dict[str, OutputObject]:
+def _in_folder(client: Any, folder: S3Uri, names: list[str]) -> dict[str, StoredObject]:
     """List no more of a folder than is needed to see the objects of these names: it may be a bucket's root."""
     beginning = os.path.commonprefix(names)  # noqa: RUF071 (characters are what S3 compares)
     place = S3Uri(folder.bucket, folder.key + beginning)
@@ -102,7 +102,7 @@ class _Inputs:
     """
 
     def __init__(
-        self, client: Any, source: S3Uri, target: S3Uri, listed: list[OutputObject], created: datetime | None
+        self, client: Any, source: S3Uri, target: S3Uri, listed: list[StoredObject], created: datetime | None
     ) -> None:
         self._client = client
         self._output = str(target)
@@ -113,7 +113,7 @@ class _Inputs:
         self._outputs = {self._output, *(_folder(item) for item in listed if _name(item) == CHECK)}
         self._created = created
 
-    def has(self, item: OutputObject) -> bool:
+    def has(self, item: StoredObject) -> bool:
         """Tell whether an object is the job's input."""
         name = _name(item)
         if name == CHECK:
@@ -132,7 +132,7 @@ class _Inputs:
         came_after = self._created is not None and item.modified is not None and item.modified > self._created
         return bool(_INPUT_LINE.match(beginning)) or not came_after
 
-    def _beginning(self, item: OutputObject) -> bytes:
+    def _beginning(self, item: StoredObject) -> bytes:
         try:
             return fetch(self._client, item, 0, min(item.size, _BEGINNING), tries=_TRIES)
         except PersonalizeError:
@@ -140,9 +140,9 @@ class _Inputs:
             return b""
 
 
-def _name(item: OutputObject) -> str:
+def _name(item: StoredObject) -> str:
     return item.uri.rpartition("/")[2]
 
 
-def _folder(item: OutputObject) -> str:
+def _folder(item: StoredObject) -> str:
     return item.uri[: -len(_name(item))]

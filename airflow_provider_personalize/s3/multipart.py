@@ -53,7 +53,7 @@ class _File:
     bytes: int = 0
 
 
-class PartFiles:
+class MultipartFiles:
     """
     The part files of one run, as a context manager: :meth:`write` lines, then :meth:`publish`; left without that, it
     takes back what it has uploaded.
@@ -98,8 +98,8 @@ class PartFiles:
         self._failure: BaseException | None = None
 
     @property
-    def files(self) -> int:
-        """How many files there are so far."""
+    def file_count(self) -> int:
+        """The number of files so far."""
         return len(self._files)
 
     def __enter__(self) -> Self:

@@ -67,7 +67,7 @@ _DROPPED = (
 
 
 @dataclass(frozen=True)
-class OutputObject:
+class StoredObject:
     """
     One object of S3, or one file.
 
@@ -90,7 +90,7 @@ class OutputObject:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def objects_at(client: Callable[[], Any], uri: str) -> list[OutputObject]:
+def objects_at(client: Callable[[], Any], uri: str) -> list[StoredObject]:
     """
     Find the output at a URI: one object, or all ``.out`` and ``.out.gz`` under a prefix that ends in ``/``.
 
@@ -118,10 +118,10 @@ def objects_at(client: Callable[[], Any], uri: str) -> list[OutputObject]:
     return found
 
 
-def _files(uri: str) -> list[OutputObject]:
+def _files(uri: str) -> list[StoredObject]:
     path = file_path(uri)
     paths = sorted(path.rglob("*")) if uri.endswith("/") else [path]
-    return [OutputObject(file.absolute().as_uri(), file.stat().st_size) for file in paths if file.is_file()]
+    return [StoredObject(file.absolute().as_uri(), file.stat().st_size) for file in paths if file.is_file()]
 
 
 def file_path(uri: str) -> Path:
@@ -129,7 +129,7 @@ def file_path(uri: str) -> Path:
     return Path(url2pathname(urlsplit(uri.replace("#", "%23").replace("?", "%3F")).path))
 
 
-def list_objects(client: Any, place: S3Uri, *, deep: bool = True) -> Iterator[OutputObject]:
+def list_objects(client: Any, place: S3Uri, *, deep: bool = True) -> Iterator[StoredObject]:
     """
     Give the objects whose keys begin with that of a URI, page by page.
 
@@ -144,7 +144,7 @@ def list_objects(client: Any, place: S3Uri, *, deep: bool = True) -> Iterator[Ou
         for page in client.get_paginator("list_objects_v2").paginate(**asked):
             for item in page.get("Contents", ()):
                 if item["Key"].startswith(place.key):
-                    yield OutputObject(
+                    yield StoredObject(
                         f"s3://{place.bucket}/{item['Key']}", item["Size"], item.get("ETag"), item.get("LastModified")
                     )
             if page.get("IsTruncated") and not page.get("NextContinuationToken"):
@@ -161,7 +161,7 @@ def list_objects(client: Any, place: S3Uri, *, deep: bool = True) -> Iterator[Ou
 
 
 def read_objects(
-    client: Callable[[], Any], objects: Iterable[OutputObject], reading: Reading | None = None
+    client: Callable[[], Any], objects: Iterable[StoredObject], reading: Reading | None = None
 ) -> Iterator[tuple[str, Iterator[bytes]]]:
     """
     Read objects one after the other: each one's URI, and its bytes in blocks.
@@ -182,14 +182,14 @@ def read_objects(
             yield uri, (block for _, block in group)
 
 
-def _file_blocks(item: OutputObject) -> Iterator[bytes]:
+def _file_blocks(item: StoredObject) -> Iterator[bytes]:
     with file_path(item.uri).open("rb", buffering=0) as file:
         while block := file.read(BLOCK):
             yield block
 
 
 def _fetched(
-    client: Any, objects: Iterable[OutputObject], reading: Reading
+    client: Any, objects: Iterable[StoredObject], reading: Reading
 ) -> Generator[tuple[str, bytes], None, None]:
     asked = ((item, start) for item in objects for start in range(0, item.size, PART))
     coming: deque[tuple[str, Future[bytes]]] = deque()
@@ -208,7 +208,7 @@ def _fetched(
                 yield uri, data[begin : begin + BLOCK]
 
 
-def fetch(client: Any, item: OutputObject, start: int, end: int, *, tries: int = FETCH_TRIES) -> bytes:
+def fetch(client: Any, item: StoredObject, start: int, end: int, *, tries: int = FETCH_TRIES) -> bytes:
     """
     Fetch a range of an S3 object. A connection that drops is resumed where it dropped.
 
@@ -243,7 +243,7 @@ def fetch(client: Any, item: OutputObject, start: int, end: int, *, tries: int =
     return bytes(data)
 
 
-def _take_answer(client: Any, item: OutputObject, start: int, end: int, data: bytearray) -> None:
+def _take_answer(client: Any, item: StoredObject, start: int, end: int, data: bytearray) -> None:
     """
     Ask for what is missing of a range, and add what comes.
 
@@ -277,7 +277,7 @@ def _take_answer(client: Any, item: OutputObject, start: int, end: int, data: by
             raise _WrongAnswerError(f"expected {wanted:,} bytes, as its headers say, got {got:,}")
 
 
-def _answered_range(answer: dict[str, Any], item: OutputObject) -> tuple[int, int]:
+def _answered_range(answer: dict[str, Any], item: StoredObject) -> tuple[int, int]:
     """
     Tell from the headers which bytes an answer holds: the first, and the one after the last.
 

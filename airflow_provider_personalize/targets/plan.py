@@ -50,7 +50,7 @@ class Load:
 
     def column(self, role: str) -> Column | None:
         """Give the column of that role, or None where it is left out."""
-        return next((column for column in self.columns if column.role == role), None)
+        return next((column for column in self.columns if column.field == role), None)
 
 
 class Result(Protocol):
@@ -92,7 +92,7 @@ class TableColumn(NamedTuple):
 def staged_rows(batches: Iterable[Batch], columns: tuple[Column, ...]) -> Iterator[tuple[Any, ...]]:
     """Give rows for the stage: those of the batches, and one of rank 0 for each line that has none."""
     for batch in batches:
-        yield from batch.with_markers().rows(columns)
+        yield from batch.with_rank_zero_rows().rows(columns)
 
 
 def type_of(value: Any) -> str:

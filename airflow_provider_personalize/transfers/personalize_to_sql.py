@@ -25,7 +25,7 @@ from airflow_provider_personalize.arguments import (
 from airflow_provider_personalize.compat import Context
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
-from airflow_provider_personalize.lineage import Amount, Loaded, load_lineage
+from airflow_provider_personalize.lineage import Amount, LoadLineage, load_lineage
 from airflow_provider_personalize.links.personalize import JOB_LINKS, persist_job_links
 from airflow_provider_personalize.operators.mixins import PersonalizeTaskMixin
 from airflow_provider_personalize.output.reader import OutputReader
@@ -38,7 +38,7 @@ from airflow_provider_personalize.output.rows import (
     read_column_names,
 )
 from airflow_provider_personalize.s3.job_objects import objects_of_job
-from airflow_provider_personalize.s3.objects import OutputObject, objects_at, read_objects
+from airflow_provider_personalize.s3.objects import StoredObject, objects_at, read_objects
 from airflow_provider_personalize.s3.reading import Reading
 from airflow_provider_personalize.service.kinds import BATCH_SEGMENT_JOB, State, read_status
 from airflow_provider_personalize.service.names import digest, job_kind_of, parse_s3_uri
@@ -169,7 +169,7 @@ class PersonalizeToSqlOperator(ReadArguments, PersonalizeTaskMixin, AwsBaseOpera
         self.max_reject_rate = max_reject_rate
         self.hook_params = hook_params
         self._s3: Any = None
-        self._loaded = Loaded()
+        self._loaded = LoadLineage()
         self.check_literals()
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -218,7 +218,7 @@ class PersonalizeToSqlOperator(ReadArguments, PersonalizeTaskMixin, AwsBaseOpera
         self._s3 = self._s3 or self.hook.s3_client()
         return self._s3
 
-    def _output(self, context: Context) -> tuple[RowKind | None, list[OutputObject]]:
+    def _output(self, context: Context) -> tuple[RowKind | None, list[StoredObject]]:
         if self.output_uri:
             self._loaded.source_uri = self.output_uri
             return None, objects_at(self._s3_client, self.output_uri)
@@ -239,15 +239,15 @@ class PersonalizeToSqlOperator(ReadArguments, PersonalizeTaskMixin, AwsBaseOpera
         return rows, objects_of_job(self._s3_client(), description)
 
     def _batches(
-        self, reader: OutputReader, objects: list[OutputObject], progress: Progress, reading: Reading
+        self, reader: OutputReader, objects: list[StoredObject], progress: Progress, reading: Reading
     ) -> Iterator[Batch]:
         for uri, blocks in read_objects(self._s3_client, objects, reading):
             yield from reader.read(uri, progress.count(blocks))
 
-    def _load(self, kind: RowKind, objects: list[OutputObject]) -> Load:
+    def _load(self, kind: RowKind, objects: list[StoredObject]) -> Load:
         names = {column.name: column.name for column in kind.columns} | dict(self.column_names or {})
         columns = tuple(
-            Column(str(names[column.name]), column.type, column.role)
+            Column(str(names[column.name]), column.type, column.field)
             for column in kind.columns
             if names[column.name] is not None
         )
@@ -261,7 +261,7 @@ class PersonalizeToSqlOperator(ReadArguments, PersonalizeTaskMixin, AwsBaseOpera
                 f"Expected one or more columns, each name once, from column_names, extra_columns and "
                 f"filter_values_column, got {all_names}."
             )
-        if self.write_mode == "merge" and not any(column.role == "entity" for column in columns):
+        if self.write_mode == "merge" and not any(column.field == "entity" for column in columns):
             raise InvalidRequestError(
                 f"write_mode='merge' needs the column {kind.columns[0].name}: do not leave it out in column_names."
             )
@@ -276,7 +276,7 @@ class PersonalizeToSqlOperator(ReadArguments, PersonalizeTaskMixin, AwsBaseOpera
             rejects_table=self.rejects_table,
         )
 
-    def _version(self, objects: list[OutputObject]) -> str:
+    def _version(self, objects: list[StoredObject]) -> str:
         """Tell this version of output that was named by its URI from any other, where that matters."""
         if self.write_mode != "append" and not self.rejects_table:
             return str(self.output_uri)

@@ -29,7 +29,7 @@ from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.input.rows import InputRows
 from airflow_provider_personalize.lineage import Amount, query_lineage
 from airflow_provider_personalize.operators.mixins import PersonalizeTaskMixin
-from airflow_provider_personalize.s3.multipart import PartFiles
+from airflow_provider_personalize.s3.multipart import MultipartFiles
 from airflow_provider_personalize.service.names import S3Uri, parse_s3_uri
 from airflow_provider_personalize.service.recipes import batch_recipe
 from airflow_provider_personalize.sql.query import QueryRows, RowBatch, database_hook, stream_query
@@ -161,7 +161,7 @@ class SqlToPersonalizeInputOperator(ReadArguments, PersonalizeTaskMixin, AwsBase
         if self.recipe and recipe is None:
             self.log.warning("The recipe %s is new to this package: the columns alone decide.", self.recipe)
         database = database_hook(self.sql_conn_id, self.hook_params)
-        with PartFiles(
+        with MultipartFiles(
             self.hook.get_conn(), prefix, upload_args=self._upload_args(), renew=self._renewed_client
         ) as files:
             with stream_query(database, self.sql, self.parameters) as query:
@@ -170,7 +170,7 @@ class SqlToPersonalizeInputOperator(ReadArguments, PersonalizeTaskMixin, AwsBase
                 rows = self._copy(query, lines, files)
             if not rows:
                 self._refuse_empty(files, prefix)
-            file_count = files.files
+            file_count = files.file_count
             files.publish()
         self._written = Amount(rows, files.bytes, file_count)
         seconds = time.monotonic() - started
@@ -204,7 +204,7 @@ class SqlToPersonalizeInputOperator(ReadArguments, PersonalizeTaskMixin, AwsBase
         encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self.kms_key_arn} if self.kms_key_arn else {}
         return {**encryption, **(self.extra_args or {})}
 
-    def _copy(self, query: QueryRows, lines: InputRows, files: PartFiles) -> int:
+    def _copy(self, query: QueryRows, lines: InputRows, files: MultipartFiles) -> int:
         """Encode and write the query's rows, and give their number; the next batch is fetched meanwhile."""
 
         def write(batch: RowBatch, first_row: int) -> int:
@@ -233,7 +233,7 @@ class SqlToPersonalizeInputOperator(ReadArguments, PersonalizeTaskMixin, AwsBase
                 raise
         return rows
 
-    def _refuse_empty(self, files: PartFiles, prefix: S3Uri) -> None:
+    def _refuse_empty(self, files: MultipartFiles, prefix: S3Uri) -> None:
         if self.allow_empty:
             files.delete_parts()
             raise AirflowSkipException(f"The query has no rows: there is no input for a job, and {prefix} is empty.")

@@ -18,7 +18,7 @@ from botocore.config import Config
 
 from airflow_provider_personalize.exceptions import MissingOutputError, PersonalizeError, ServiceError
 from airflow_provider_personalize.s3 import objects as output_objects
-from airflow_provider_personalize.s3.objects import OutputObject, fetch, read_objects
+from airflow_provider_personalize.s3.objects import StoredObject, fetch, read_objects
 from tests.integration.load_support import PostgresTarget, SqliteTarget, line, load, rows
 
 ETAG = '"0123456789abcdef"'
@@ -296,7 +296,7 @@ def test_an_object_of_one_part_is_taken_from_its_whole(server, target, monkeypat
 def test_the_beginning_is_taken_from_the_whole(server, client, answer):
     """As for a sample of the input: what comes behind it is not even read."""
     server.answer = answer
-    assert fetch(client, OutputObject(URI, len(DATA), ETAG), 0, 1_000, tries=1) == DATA[:1_000]
+    assert fetch(client, StoredObject(URI, len(DATA), ETAG), 0, 1_000, tries=1) == DATA[:1_000]
 
 
 def test_a_whole_object_that_drops_is_begun_again(server, client):
@@ -305,13 +305,13 @@ def test_a_whole_object_that_drops_is_begun_again(server, client):
         handler.send(200, DATA[: len(DATA) // 2], length=len(DATA), ETag=ETAG)
 
     server.answer = first_half
-    assert fetch(client, OutputObject(URI, len(DATA), ETAG), 0, len(DATA)) == DATA
+    assert fetch(client, StoredObject(URI, len(DATA), ETAG), 0, len(DATA)) == DATA
 
 
 def test_a_whole_object_that_always_drops_is_given_up(server, client):
     server.answer = lambda handler, first, after: handler.send(200, DATA[:9_000], length=len(DATA), ETag=ETAG)
     with pytest.raises(Exception, match=r"9000 read"):
-        fetch(client, OutputObject(URI, len(DATA), ETAG), 0, len(DATA))
+        fetch(client, StoredObject(URI, len(DATA), ETAG), 0, len(DATA))
     assert len(server.requests) == TRIES
 
 
@@ -332,7 +332,7 @@ def test_leaving_ends_the_requests(server, monkeypatch, how, attempts):
     server.answer = refuse
     with closing(boto3.client("s3", config=Config(retries={"total_max_attempts": attempts}))) as client:
         with output_objects.Reading() as reading:
-            objects = read_objects(lambda: client, [OutputObject(URI, len(DATA), ETAG)], reading)
+            objects = read_objects(lambda: client, [StoredObject(URI, len(DATA), ETAG)], reading)
             _, blocks = next(objects)
             assert DATA.startswith(next(blocks))
             assert asked.wait(30)
@@ -358,7 +358,7 @@ def test_leaving_does_not_wait_for_a_server_that_says_nothing_more(server, clien
         server.let_go.wait(120)
 
     server.answer = stop_in_the_middle
-    objects = read_objects(lambda: client, [OutputObject(URI, len(DATA), ETAG)])
+    objects = read_objects(lambda: client, [StoredObject(URI, len(DATA), ETAG)])
     _, blocks = next(objects)
     next(blocks)
     assert silent.wait(30)

@@ -6,7 +6,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
-from airflow_provider_personalize.operators import preflight as input_objects
+from airflow_provider_personalize.operators import preflight
 from airflow_provider_personalize.operators.batch import PersonalizeCreateBatchSegmentJobOperator
 from tests.integration.test_jobs import BUCKET, ROLE, context, jobs
 from tests.integration.test_jobs import inference as unchecked_inference
@@ -126,7 +126,7 @@ def test_a_prefix_takes_in_its_neighbours(local, put):
 
 def test_whole_sees_what_a_sample_does_not(local, put, log):
     good = b'{"userId": "1"}\n' * 20_000
-    assert len(good) > input_objects.SAMPLE_BYTES
+    assert len(good) > preflight.SAMPLE_BYTES
     put(good + b'{"userId": 1}\n')
     text = refusal(inference(local, validate_input="whole"))
     assert "in/users.json, line 20001: userId: expected an id as text" in text
@@ -241,7 +241,7 @@ def test_what_the_service_may_well_take_is_said_in_the_log(local, put, log):
         "jobInput": {"s3DataSource": {"path": operator.input_uri}},
         "jobOutput": {"s3DataDestination": {"path": operator.output_uri}},
     }
-    input_objects.check_job(operator.hook, operator.job_kind, request, whole=True)
+    preflight.preflight(operator.hook, operator.job_kind, request, whole=True)
     said = log()
     assert "no values for $OTHERS of the filter's EXCLUDE" in said
     assert f"{place}users.json, line 2: '1' stands in {place}users.json, line 1, too" in said

@@ -24,7 +24,7 @@ from airflow_provider_personalize.exceptions import (
     PersonalizeError,
     ServiceError,
 )
-from airflow_provider_personalize.s3.multipart import PART_BYTES, PartFiles
+from airflow_provider_personalize.s3.multipart import PART_BYTES, MultipartFiles
 from airflow_provider_personalize.service.names import parse_s3_uri
 from airflow_provider_personalize.sql.query import database_hook, stream_query
 from airflow_provider_personalize.transfers.sql_to_personalize import SqlToPersonalizeInputOperator
@@ -119,7 +119,7 @@ def run(sql: str, conn_id: str, **kwargs: Any) -> str:
 
 
 def upload(client: Any, *batches: list[str], **kwargs: Any) -> None:
-    with PartFiles(client, PREFIX, **kwargs) as files:
+    with MultipartFiles(client, PREFIX, **kwargs) as files:
         for lines in batches:
             files.write(lines)
         files.publish()
@@ -340,9 +340,9 @@ def test_unfinished_uploads_of_a_killed_run_are_aborted_and_others_are_not(sqlit
 
 
 def test_of_two_runs_at_once_the_earlier_one_says_so_and_nothing_is_mixed(bucket):
-    with PartFiles(bucket.client, PREFIX, max_lines=1) as first:
+    with MultipartFiles(bucket.client, PREFIX, max_lines=1) as first:
         first.write(["a", "a", "a"])
-        with PartFiles(bucket.client, PREFIX, max_lines=1) as second:
+        with MultipartFiles(bucket.client, PREFIX, max_lines=1) as second:
             second.write(["b", "b"])
             second.publish()
         with pytest.raises(PersonalizeError, match=r"(?s)Another run.*s3_uri of its own.*s3://personalize-input/in/"):
@@ -352,8 +352,8 @@ def test_of_two_runs_at_once_the_earlier_one_says_so_and_nothing_is_mixed(bucket
 
 
 def test_a_run_that_has_uploaded_nothing_yet_sees_the_other_one_too(bucket):
-    with PartFiles(bucket.client, PREFIX) as first:
-        with PartFiles(bucket.client, PREFIX) as second:
+    with MultipartFiles(bucket.client, PREFIX) as first:
+        with MultipartFiles(bucket.client, PREFIX) as second:
             first.write(["a"])
             second.write(["b"])
             with pytest.raises(PersonalizeError, match="Another run"):
@@ -379,7 +379,7 @@ def test_of_two_runs_that_begin_together_one_goes_on(bucket):
                 both_looked.wait()
 
         client.meta.events.register("before-send.s3.CreateMultipartUpload", wait_for_the_other)
-        files = PartFiles(client, PREFIX)
+        files = MultipartFiles(client, PREFIX)
         try:
             try:
                 files.__enter__()
@@ -395,7 +395,7 @@ def test_of_two_runs_that_begin_together_one_goes_on(bucket):
             client.close()
 
     @contextmanager
-    def files_of(files: PartFiles) -> Iterator[None]:
+    def files_of(files: MultipartFiles) -> Iterator[None]:
         try:
             yield
         finally:
@@ -413,7 +413,7 @@ def test_of_two_runs_that_begin_together_one_goes_on(bucket):
 
 
 def test_a_killed_run_does_not_block_the_next_one(sqlite, bucket):
-    killed = PartFiles(bucket.client, PREFIX).__enter__()
+    killed = MultipartFiles(bucket.client, PREFIX).__enter__()
     killed.write(["x"])
     assert bucket.unfinished() != []
     run("SELECT 1 AS user_id", "lite")

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("airflow.providers.openlineage", reason="datasets are classes of OpenLineage's")
 
-from airflow_provider_personalize.lineage import Amount, Loaded, job_lineage, load_lineage
+from airflow_provider_personalize.lineage import Amount, LoadLineage, job_lineage, load_lineage
 from airflow_provider_personalize.transfers.sql_to_personalize import SqlToPersonalizeInputOperator
 
 
@@ -28,14 +28,14 @@ def test_places_on_s3_are_named_by_the_specification(uri, namespace, name):
 
 @pytest.mark.parametrize("uri", ["file:///data/out%20put/", "file:///data/out%20put"])
 def test_files_are_named_by_their_path(uri):
-    [source] = load_lineage("none", Loaded(source_uri=uri, read=Amount(3, 120, 2))).inputs
+    [source] = load_lineage("none", LoadLineage(source_uri=uri, read=Amount(3, 120, 2))).inputs
     assert (source.namespace, source.name) == ("file", "/data/out put")
     statistics = source.inputFacets["inputStatistics"]
     assert (statistics.rowCount, statistics.size, statistics.fileCount) == (3, 120, 2)
 
 
 def test_a_load_that_failed_at_once_tells_nothing():
-    lineage = load_lineage("none", Loaded())
+    lineage = load_lineage("none", LoadLineage())
     assert (lineage.inputs, lineage.outputs) == ([], [])
 
 

@@ -469,7 +469,7 @@ def test_batches_split_and_mark_what_they_hold():
         pieces = list(batch.pieces(size))
         assert all(len(piece.items) <= size for piece in pieces)
         assert [row for piece in pieces for row in piece.rows(columns)] == rows
-    assert list(batch.with_markers().rows(columns)) == [*rows, ("v", 0, "", None)]
+    assert list(batch.with_rank_zero_rows().rows(columns)) == [*rows, ("v", 0, "", None)]
 
 
 @pytest.fixture
@@ -583,4 +583,4 @@ def test_batches_with_filter_values_split_and_mark():
     assert rows == [(item, "{}") for item in "abcabc"]
     for size in range(1, 8):
         assert [row for piece in batch.pieces(size) for row in piece.rows(columns)] == rows
-    assert list(batch.with_markers().rows(columns)) == [*rows, ("", None)]
+    assert list(batch.with_rank_zero_rows().rows(columns)) == [*rows, ("", None)]

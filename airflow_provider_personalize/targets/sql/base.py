@@ -105,7 +105,7 @@ class Sink(Target):
         if self.load.write_mode == "merge":
             self.create_stage()
             columns = self.stage_columns
-            names = [self.quote(column.role) for column in columns]
+            names = [self.quote(column.field) for column in columns]
             self.insert(STAGE, names, staged_rows(batches, columns))
             return
         self.delete_old()
@@ -162,7 +162,7 @@ class Sink(Target):
 
     def create_stage(self) -> None:
         """Create a table of this connection alone, which is gone when it closes, however it ends."""
-        columns = ", ".join(f"{self.quote(column.role)} {self.types[column.type]}" for column in self.stage_columns)
+        columns = ", ".join(f"{self.quote(column.field)} {self.types[column.type]}" for column in self.stage_columns)
         self.execute(f"CREATE TEMPORARY TABLE {STAGE} ({columns}){self.table_options}")
 
     def merge_stage(self) -> None:
@@ -196,7 +196,7 @@ class Sink(Target):
 
     def staged(self, column: Column) -> str:
         """Turn a column of the stage into the target's type."""
-        return self.cast(self.quote(column.role), column.name)
+        return self.cast(self.quote(column.field), column.name)
 
     # Ledger and rejects
 

@@ -73,8 +73,8 @@ class DuckDbSink(Sink):
         """Insert each batch column by column; to merge, aside first."""
         if self.load.write_mode == "merge":
             self.create_stage()
-            columns, batches = self.stage_columns, (batch.with_markers() for batch in batches)
-            self._insert_batches(STAGE, [column.role for column in columns], columns, batches, {})
+            columns, batches = self.stage_columns, (batch.with_rank_zero_rows() for batch in batches)
+            self._insert_batches(STAGE, [column.field for column in columns], columns, batches, {})
         else:
             self.delete_old()
             names = [column.name for column in self.load.columns]
@@ -94,7 +94,7 @@ class DuckDbSink(Sink):
             if batch.items:
                 self._insert_columns(
                     into,
-                    [(self.types[column.type], list(batch.column(column.role))) for column in columns],
+                    [(self.types[column.type], list(batch.column(column.field))) for column in columns],
                     list(constants.values()),
                 )
 

@@ -36,7 +36,7 @@ _ORDER = ("entity", "theme", "filter_values", "rank", "score", "relevance", "ite
 
 def copy_order(columns: Iterable[Column]) -> list[Column]:
     """Give the columns in the order in which their fields are written, after those of constants."""
-    return sorted(columns, key=lambda column: _ORDER.index(column.role))
+    return sorted(columns, key=lambda column: _ORDER.index(column.field))
 
 
 def field(value: bytes | None) -> bytes:
@@ -65,11 +65,11 @@ class RowEncoder:
         *,
         fast: bool = True,
     ) -> None:
-        self._names = {column.role: column.name for column in columns}
+        self._names = {column.field: column.name for column in columns}
         self._lengths = dict(lengths or {})
         self._rank_max = _RANK_MAX.get(dict(zip(self._names, types, strict=True)).get("rank", ""))
-        self._line_roles = [column.role for column in columns if column.role in {"entity", "theme", "filter_values"}]
-        self._roles = {column.role: kind for column, kind in zip(columns, types, strict=True)}
+        self._line_roles = [column.field for column in columns if column.field in {"entity", "theme", "filter_values"}]
+        self._roles = {column.field: kind for column, kind in zip(columns, types, strict=True)}
         self._head = struct.pack(">h", len(columns) + len(constants)) + b"".join(map(field, constants))
         self._encode: Callable[[Batch], bytes | memoryview] = self._one_by_one
         if fast and "item" in self._roles:

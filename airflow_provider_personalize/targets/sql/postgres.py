@@ -130,7 +130,9 @@ class PostgresSink(Sink):
             columns = copy_order(self.stage_columns)
             types = [self._types[c.name].name if self._is_direct(c) else _STAGE_TYPES[c.type] for c in columns]
             encoder = RowEncoder(columns, types, lengths=self._lengths())
-            self._copy(STAGE, [column.role for column in columns], encoder(batch.with_markers() for batch in batches))
+            self._copy(
+                STAGE, [column.field for column in columns], encoder(batch.with_rank_zero_rows() for batch in batches)
+            )
             return
         columns = copy_order(self.load.columns)
         types = [self._types[column.name].name for column in columns]
@@ -190,8 +192,8 @@ class PostgresSink(Sink):
 
         A column has the target's type where binary COPY writes that, so that the server refuses what does not fit.
         """
-        kinds = {column.role: self.types[column.type] for column in self.stage_columns}
-        kinds |= {c.role: self.existing[c.name].type for c in self.load.columns if self._is_direct(c)}
+        kinds = {column.field: self.types[column.type] for column in self.stage_columns}
+        kinds |= {c.field: self.existing[c.name].type for c in self.load.columns if self._is_direct(c)}
         columns = ", ".join(f"{self.quote(role)} {kind}" for role, kind in kinds.items())
         self.execute(f"CREATE TEMPORARY TABLE {STAGE} ({columns}) ON COMMIT DROP")
 
@@ -224,9 +226,9 @@ class PostgresSink(Sink):
     def _check_kept(self) -> None:
         """Make sure that values mean the same in a column of another type: as a number, ``007`` would be ``7``."""
         for column in self.load.columns:
-            if self._is_direct(column) or column.role == "filter_values":
+            if self._is_direct(column) or column.field == "filter_values":
                 continue
-            staged = self.quote(column.role)
+            staged = self.quote(column.field)
             turned = self._turned(column, staged)
             if column.type == "text":
                 # Unlike a cast to text, concat() gives the spaces that fill char(n) up.
@@ -238,7 +240,7 @@ class PostgresSink(Sink):
                 continue
             self.execute(f'SELECT {staged}, {shown} FROM {STAGE} WHERE {differs} AND "rank" > 0 LIMIT 1')
             if found := self.cursor.fetchone():
-                what, remedy = ("id", "text") if column.type == "text" else (column.role, self.types[column.type])
+                what, remedy = ("id", "text") if column.type == "text" else (column.field, self.types[column.type])
                 raise self.mismatch(
                     f"the {what} {found[0]!r} would become {found[1]!r} in the column {column.name} of type "
                     f"{self.existing[column.name].type}. Make the column {remedy}."
@@ -258,7 +260,7 @@ class PostgresSink(Sink):
     def _lengths(self) -> dict[str, int]:
         """Give the lengths of columns that have one and that binary COPY writes."""
         texts = [column for column in self.load.columns if column.type == "text" and self._is_direct(column)]
-        return {column.role: length for column in texts if (length := self.column_type(column.name).length)}
+        return {column.field: length for column in texts if (length := self.column_type(column.name).length)}
 
     @property
     def _goes_aside(self) -> bool:
@@ -290,7 +292,7 @@ class PostgresSink(Sink):
 
     def staged(self, column: Column) -> str:
         """Turn a column of the stage into the target's type."""
-        return self._turned(column, self.quote(column.role))
+        return self._turned(column, self.quote(column.field))
 
     def column_type(self, name: str) -> ColumnType:
         """Look through domains."""

@@ -97,7 +97,7 @@ class Target(Dialect):
         """Make sure that ids go into columns of text (as a number, ``007`` would be ``7``), and no number is a flag."""
         for column in self.load.columns:
             kind = self.existing[self.fold(column.name)].type
-            if column.role == "filter_values":
+            if column.field == "filter_values":
                 continue  # JSON, which a column of JSON holds as well as one of text.
             if column.type == "text" and kind and not ColumnType(kind).is_text:
                 raise self.mismatch(
@@ -130,7 +130,7 @@ class Target(Dialect):
         for batch in batches:
             for column, check in checks:
                 try:
-                    check(batch.entities if column.role == "entity" else batch.column(column.role))
+                    check(batch.entities if column.field == "entity" else batch.column(column.field))
                 except UnfitValueError as error:
                     raise self.unfit(column.name, error) from error
             yield batch
