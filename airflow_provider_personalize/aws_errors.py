@@ -24,6 +24,7 @@ from airflow_provider_personalize.exceptions import (
     ServiceError,
     UnexpectedAnswerError,
 )
+from airflow_provider_personalize.uris import S3Uri
 
 #: What a client calls to get its credentials, before it calls what was asked for.
 STS_OPERATIONS = frozenset({"AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity"})
@@ -94,6 +95,38 @@ def as_personalize_error(
     return ServiceError(
         operation=operation, code=code, reason=reason, remedy=_remedy(code, operation, region, role_arn), arn=arn
     )
+
+
+def as_s3_error(error: Exception, *, operation: str, place: S3Uri, writing: bool = False) -> ServiceError:
+    """
+    Turn an error of S3 that will not pass by itself into one that says what to do.
+
+    :param error: What botocore raised.
+    :param operation: S3's operation.
+    :param place: The object or the prefix.
+    :param writing: Whether it was to be written.
+    """
+    code = error_code(error)
+    remedy = _S3_REMEDIES.get((code, writing), "").format(bucket=place.bucket, place=place)
+    reason = error.response.get("Error", {}).get("Message", "") if isinstance(error, ClientError) else str(error)
+    return ServiceError(operation=f"{operation} on {place}", code=code, reason=reason, remedy=remedy)
+
+
+#: What to do about an error of S3, by its code and whether something was to be written.
+_S3_REMEDIES = {
+    ("AccessDenied", False): (
+        "Allow s3:ListBucket on the bucket {bucket} and s3:GetObject on its objects to the identity of aws_conn_id; in "
+        "another account's bucket, its bucket policy has to allow it, too. An encrypted one takes kms:Decrypt on its "
+        "key."
+    ),
+    ("AccessDenied", True): (
+        "Allow the Airflow connection's identity s3:ListBucket on the bucket {bucket}, and s3:PutObject, "
+        "s3:AbortMultipartUpload and s3:DeleteObject under {place}; where that is encrypted with a KMS key, "
+        "kms:GenerateDataKey and kms:Decrypt too."
+    ),
+    ("NoSuchBucket", True): "Check the bucket in s3_uri ({place}), and the account and region of aws_conn_id.",
+}
+_S3_REMEDIES["403", False] = _S3_REMEDIES["AccessDenied", False]
 
 
 @contextmanager

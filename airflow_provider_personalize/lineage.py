@@ -1,5 +1,5 @@
 """
-What tasks read and write, in OpenLineage's words.
+What tasks read and write, told to OpenLineage.
 
 Airflow's openlineage provider calls the operators' ``get_openlineage_facets_on_…`` methods, and nothing else does. So
 what comes with that provider is imported when they are called, and where it is not installed, never.
@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_provider_personalize.s3.objects import file_path
 from airflow_provider_personalize.sql.query import database_hook
+from airflow_provider_personalize.uris import FileUri, parse_uri
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class Amount(NamedTuple):
-    """How much was read or written: rows (or lines), and where they are objects or files, their bytes and number."""
+    """How much was read or written: the rows or lines, and of objects or files their bytes and their number."""
 
     rows: int
     bytes: int | None = None
@@ -33,7 +33,7 @@ class Amount(NamedTuple):
 @dataclass
 class LoadLineage:
     """
-    What a load has come to; a part is None where it failed before that.
+    What OpenLineage is told of a load. What the load failed before is None.
 
     :param source_uri: Where the output lies that is loaded.
     :param table: The table that takes it, as SQL names it.
@@ -53,7 +53,7 @@ def query_lineage(
     conn_id: str, hook_params: Mapping[str, Any] | None, sql: str, *, output_uri: str, written: Amount | None
 ) -> OperatorLineage[Any, Any]:
     """
-    Tell what a query reads, and where its rows go.
+    Return what a query reads, and where its rows go.
 
     :param conn_id: The Airflow connection of the database.
     :param hook_params: Further arguments of its hook.
@@ -67,7 +67,7 @@ def query_lineage(
 
 
 def job_lineage(input_uri: str, output_uri: str) -> OperatorLineage[Any, Any]:
-    """Tell where a batch job reads and writes."""
+    """Return where a batch job reads and writes."""
     from airflow.providers.openlineage.extractors import OperatorLineage
 
     return OperatorLineage(inputs=[_place_read(input_uri, None)], outputs=[_place_written(output_uri, None)])
@@ -77,10 +77,10 @@ def load_lineage(
     conn_id: str, load: LoadLineage, hook_params: Mapping[str, Any] | None = None
 ) -> OperatorLineage[Any, Any]:
     """
-    Tell which output was loaded into which table, with the table's columns.
+    Return which output was loaded into which table, with the table's columns.
 
     :param conn_id: The Airflow connection of the database.
-    :param load: What the load has come to.
+    :param load: What is told of the load.
     :param hook_params: Further arguments of the database's hook.
     """
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -97,7 +97,7 @@ def load_lineage(
 
 
 def _tables_of(conn_id: str, hook_params: Mapping[str, Any] | None, sql: str) -> OperatorLineage[Any, Any]:
-    """Find the tables that a query reads, with their columns; none where the database's hook knows no OpenLineage."""
+    """Return the tables that a query reads, with their columns; none where the database's hook has no OpenLineage."""
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.providers.openlineage.sqlparser import get_openlineage_facets_with_sql
 
@@ -135,14 +135,14 @@ def _columns(types: Mapping[str, str]) -> dict[str, Any]:
 
 def _named(uri: str) -> tuple[str, str]:
     """
-    Give the namespace and name of an S3 URI or of a file's.
+    Return the namespace and the name of an S3 URI, or of a file's.
 
     A folder loses the slash at its end, so that a task that writes it and one that reads it name the same dataset.
     """
-    if uri.startswith("file:"):
-        return "file", str(file_path(uri))
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    return f"s3://{bucket}", key.rstrip("/") or "/"
+    place = parse_uri(uri)
+    if isinstance(place, FileUri):
+        return "file", str(place.path)
+    return f"s3://{place.bucket}", place.key.rstrip("/") or "/"
 
 
 def _place_read(uri: str, amount: Amount | None) -> InputDataset:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from airflow_provider_personalize.service.names import parse_s3_uri
+from airflow_provider_personalize.uris import parse_s3_uri
 
 
 def without_output(sizes: Mapping[str, int], output_uri: str | None) -> list[str]:

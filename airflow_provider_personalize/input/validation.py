@@ -25,7 +25,6 @@ from airflow_provider_personalize.input.lines import (
 )
 from airflow_provider_personalize.service.expressions import Filter
 from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB, ResourceKind
-from airflow_provider_personalize.service.names import parse_s3_uri
 from airflow_provider_personalize.service.recipes import (
     ATTRIBUTES,
     LINE_KEYS,
@@ -38,6 +37,7 @@ from airflow_provider_personalize.service.recipes import (
     Recipe,
     describe_keys,
 )
+from airflow_provider_personalize.uris import S3Uri, parse_s3_uri
 
 #: The most users of one line of a segment job.
 MAX_SEGMENT_USERS = 5_000_000
@@ -156,7 +156,7 @@ class InputCheck:
         strange = neighbours(prefix.key, keys)
         for key in strange:
             self.add(
-                f"s3://{prefix.bucket}/{key}",
+                str(S3Uri(prefix.bucket, key)),
                 f"expected every object to lie in {input_uri}/, got a neighbour's, since a path is a prefix: end "
                 "input_uri in '/' if it is a folder, or keep the neighbour elsewhere.",
             )
@@ -165,7 +165,7 @@ class InputCheck:
             name = key.rpartition("/")[2]
             if (other := named.setdefault(name, key)) != key:
                 self.add(
-                    f"s3://{prefix.bucket}/{key}",
+                    str(S3Uri(prefix.bucket, key)),
                     f"expected each object to have a name of its own, got the name of {other}, too: the output of both "
                     f"would be {name}.out, and one of them lost. Rename one, or make two jobs of them.",
                 )

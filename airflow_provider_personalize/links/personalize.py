@@ -15,7 +15,8 @@ from urllib.parse import quote
 from airflow.providers.amazon.aws.links.base_aws import BASE_AWS_CONSOLE_LINK, BaseAwsLink
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
-from airflow_provider_personalize.service.names import parse_arn, parse_s3_uri
+from airflow_provider_personalize.service.names import parse_arn
+from airflow_provider_personalize.uris import parse_s3_uri
 
 if TYPE_CHECKING:
     from airflow_provider_personalize.compat import Context

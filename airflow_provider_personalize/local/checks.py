@@ -13,7 +13,7 @@ from airflow_provider_personalize.local.errors import ApiError
 from airflow_provider_personalize.local.lines import THEMES
 from airflow_provider_personalize.local.tables import Entities
 from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB, ResourceKind
-from airflow_provider_personalize.service.names import parse_s3_uri
+from airflow_provider_personalize.uris import parse_s3_uri
 
 #: The most results for each line. Assumption: the first of the two.
 MAX_RESULTS: Mapping[ResourceKind, int] = {BATCH_INFERENCE_JOB: 500, BATCH_SEGMENT_JOB: 5_000_000}

@@ -13,7 +13,7 @@ from airflow_provider_personalize.local.errors import JobError
 from airflow_provider_personalize.local.jobs import Job
 from airflow_provider_personalize.local.lines import THEMES, LineAnswerer
 from airflow_provider_personalize.local.recommend import Recommender, one_thread
-from airflow_provider_personalize.service.names import S3Uri, parse_s3_uri
+from airflow_provider_personalize.uris import S3Uri, parse_s3_uri
 
 MAX_FILES = 1_000
 MAX_BYTES = 1_000_000_000

@@ -35,7 +35,6 @@ from airflow_provider_personalize.service.names import (
     check_role_arn,
     derive_job_name,
     overlap,
-    parse_s3_uri,
     parse_solution_arn,
     parse_solution_version_arn,
 )
@@ -49,6 +48,7 @@ from airflow_provider_personalize.service.waits import (
     left_running,
 )
 from airflow_provider_personalize.triggers.personalize import job_arn_from_event, until_trigger
+from airflow_provider_personalize.uris import parse_s3_uri
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import Any, ClassVar
 
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
@@ -28,13 +27,12 @@ from airflow_provider_personalize.quality.details import what_is_missing
 from airflow_provider_personalize.quality.figures import OutputTable, Overlap, Slice, is_date
 from airflow_provider_personalize.quality.loads import Loads, add_up, read_loaded
 from airflow_provider_personalize.quality.queries import Query
-from airflow_provider_personalize.quality.report import check_report_uri, render_report
+from airflow_provider_personalize.quality.report import parse_report_uri, render_report
 from airflow_provider_personalize.quality.thresholds import Outcome, not_known, outcomes, read_checks
-from airflow_provider_personalize.s3.objects import file_path
-from airflow_provider_personalize.service.names import parse_s3_uri
 from airflow_provider_personalize.sql.query import database_hook
 from airflow_provider_personalize.targets.plan import Load
 from airflow_provider_personalize.targets.sql import open_sink
+from airflow_provider_personalize.uris import S3Uri
 
 #: Why a figure is not known, where it is not.
 _NOT_KNOWN = {
@@ -177,7 +175,7 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
         self.check_literals()
         # Not where the others are read: one that a template got wrong must not keep the verdict back.
         if is_settled(report_uri) and report_uri is not None:
-            check_report_uri(report_uri)
+            parse_report_uri(report_uri)
 
     def conflicts(self, known: Mapping[str, Any]) -> Iterator[str]:
         """Say which checks are on figures that are not known without what is not given."""
@@ -328,17 +326,15 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
         """Write the report; what keeps it from being written is told, and hides nothing else."""
         uri = str(self.report_uri)
         try:
-            check_report_uri(uri)
-            if uri.startswith("s3://"):
-                place = parse_s3_uri(uri, parameter="report_uri", max_length=None)
+            place = parse_report_uri(uri)
+            if isinstance(place, S3Uri):
                 self.hook.s3_client().put_object(
                     Bucket=place.bucket, Key=place.key, Body=page.encode(), ContentType="text/html; charset=utf-8"
                 )
             else:
-                path = file_path(uri) if uri.startswith("file:") else Path(uri)
                 # What is in the page is not for everybody on the machine.
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                path.write_text(page, encoding="utf-8")
+                place.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                place.path.write_text(page, encoding="utf-8")
         except Exception:
             self.log.exception("The report could not be written to %s.", uri)
             return False

@@ -12,11 +12,12 @@ from airflow_provider_personalize.aws_errors import describe_error
 from airflow_provider_personalize.exceptions import MissingOutputError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.input.validation import InputCheck
-from airflow_provider_personalize.s3.objects import StoredObject, fetch, list_objects, read_objects
+from airflow_provider_personalize.s3.download import fetch, read_objects
+from airflow_provider_personalize.s3.objects import StoredObject, list_objects
 from airflow_provider_personalize.service.expressions import Filter, read_filter
 from airflow_provider_personalize.service.kinds import ResourceKind
-from airflow_provider_personalize.service.names import parse_s3_uri
 from airflow_provider_personalize.service.recipes import MAX_FILES, find_recipe
+from airflow_provider_personalize.uris import parse_s3_uri
 
 #: How much of the input is looked at: nothing, the beginnings of the first files, or every line.
 VALIDATE_INPUT = ("off", "sample", "whole")

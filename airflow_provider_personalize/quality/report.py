@@ -10,7 +10,7 @@ from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.output.rows import RELATED_ITEMS, USER_SEGMENTS, RowKind
 from airflow_provider_personalize.quality.figures import Overlap, Slice
 from airflow_provider_personalize.quality.thresholds import Outcome, in_words
-from airflow_provider_personalize.service.names import parse_s3_uri
+from airflow_provider_personalize.uris import FileUri, S3Uri, parse_uri_or_path
 
 #: The most bars of a plot.
 _BARS = 25
@@ -72,21 +72,17 @@ def render_report(
     )
 
 
-def check_report_uri(uri: Any) -> None:
+def parse_report_uri(uri: Any) -> S3Uri | FileUri:
     """
-    Make sure that a page can be written there.
+    Parse where the page goes.
 
     :param uri: A path, ``file:///…`` or ``s3://bucket/key``.
     :raises InvalidRequestError: if it is none of these.
     """
-    scheme, separator, rest = uri.partition("://") if isinstance(uri, str) else ("", "", "")
-    if scheme == "s3" and separator:
-        if not parse_s3_uri(uri, parameter="report_uri", max_length=None).key.rstrip("/"):
-            raise InvalidRequestError(f"report_uri: expected s3://bucket/key, got {uri!r}, which has no key.")
-    elif not isinstance(uri, (str, Path)) or not str(uri) or (separator and (scheme != "file" or rest[:1] != "/")):
-        raise InvalidRequestError(
-            f"report_uri: expected a path, file:///folder/page.html or s3://bucket/key, got {uri!r}."
-        )
+    place = parse_uri_or_path(uri, parameter="report_uri")
+    if isinstance(place, S3Uri) and not place.key.rstrip("/"):
+        raise InvalidRequestError(f"report_uri: expected s3://bucket/key, got {uri!r}, which has no key.")
+    return place
 
 
 def _tile_states(results: Sequence[Outcome]) -> dict[str, str]:

@@ -13,8 +13,9 @@ from datetime import datetime
 from typing import Any
 
 from airflow_provider_personalize.exceptions import InvalidRequestError, MissingOutputError, PersonalizeError
-from airflow_provider_personalize.s3.objects import StoredObject, fetch, list_objects
-from airflow_provider_personalize.service.names import S3Uri, parse_s3_uri
+from airflow_provider_personalize.s3.download import fetch
+from airflow_provider_personalize.s3.objects import StoredObject, list_objects
+from airflow_provider_personalize.uris import S3Uri, parse_s3_uri
 
 #: What the service adds to an input object's name, and what it leaves beside the output.
 OUT, CHECK = ".out", "_CHECK"

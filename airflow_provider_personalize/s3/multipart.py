@@ -22,8 +22,8 @@ from botocore.exceptions import ClientError
 
 from airflow_provider_personalize.exceptions import InvalidLineError, InvalidRequestError, ServiceError
 from airflow_provider_personalize.s3.upload_calls import Claim, PrefixCalls, s3_errors
-from airflow_provider_personalize.service.names import S3Uri
 from airflow_provider_personalize.service.recipes import MAX_FILE_BYTES, MAX_FILES, MAX_LINES
+from airflow_provider_personalize.uris import S3Uri
 
 log = logging.getLogger(__name__)
 

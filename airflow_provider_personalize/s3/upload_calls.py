@@ -11,10 +11,10 @@ from typing import Any, cast
 
 from botocore.exceptions import ClientError, CredentialRetrievalError
 
-from airflow_provider_personalize.aws_errors import describe_error, error_code, is_expired
-from airflow_provider_personalize.exceptions import PersonalizeError, ServiceError
-from airflow_provider_personalize.service.names import S3Uri
+from airflow_provider_personalize.aws_errors import as_s3_error, describe_error, error_code, is_expired
+from airflow_provider_personalize.exceptions import PersonalizeError
 from airflow_provider_personalize.service.waits import growing_pause
+from airflow_provider_personalize.uris import S3Uri
 
 log = logging.getLogger(__name__)
 
@@ -174,25 +174,15 @@ def _taken(prefix: S3Uri) -> PersonalizeError:
 
 @contextmanager
 def s3_errors(prefix: S3Uri) -> Iterator[None]:
-    """Turn S3's refusals into errors that say what to do."""
+    """
+    Around calls that write under a prefix: turn what S3 refuses into errors that say what to do.
+
+    :raises PersonalizeError: if another run has taken the prefix over.
+    :raises ServiceError: for whatever else S3 refuses.
+    """
     try:
         yield
     except ClientError as error:
-        details = error.response.get("Error", {})
-        code = str(details.get("Code", "Unknown"))
-        if code == "NoSuchUpload":
+        if error_code(error) == "NoSuchUpload":
             raise _taken(prefix) from error
-        remedies = {
-            "AccessDenied": (
-                f"Allow the Airflow connection's identity s3:ListBucket on the bucket {prefix.bucket}, and "
-                f"s3:PutObject, s3:AbortMultipartUpload and s3:DeleteObject under {prefix}; where that is encrypted "
-                "with a KMS key, kms:GenerateDataKey and kms:Decrypt too."
-            ),
-            "NoSuchBucket": f"Check the bucket in s3_uri ({prefix}), and the account and region of aws_conn_id.",
-        }
-        raise ServiceError(
-            operation=f"S3's {error.operation_name} for {prefix}",
-            code=code,
-            reason=str(details.get("Message", "")),
-            remedy=remedies.get(code, ""),
-        ) from error
+        raise as_s3_error(error, operation=error.operation_name, place=prefix, writing=True) from error

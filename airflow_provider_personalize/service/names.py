@@ -1,5 +1,5 @@
 """
-ARNs, job names and S3 URIs: how they are taken apart, checked and made.
+ARNs and job names: how they are taken apart, checked and made, and where a job reads and writes.
 
 This module is pure: it imports neither Airflow nor boto3. Lengths and patterns are those of botocore's service model
 ``personalize/2018-05-22``.
@@ -16,9 +16,9 @@ from typing import Any
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.service.kinds import BATCH_JOBS, KINDS, ResourceKind
+from airflow_provider_personalize.uris import S3_PATH_MAX, parse_s3_uri
 
 JOB_NAME_MAX = 63
-S3_PATH_MAX = 256
 ARN_MAX = 256
 
 _JOB_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9\-_]*")
@@ -28,7 +28,6 @@ _ARN = re.compile(
 )
 _ROLE = re.compile(r"arn:[a-z\d-]+:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+", re.ASCII)
 _KMS_KEY = re.compile(r"arn:aws[^:]*:kms:[^:]+:[0-9]{12}:key/.+")
-_BUCKET = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,254}")
 
 
 @dataclass(frozen=True)
@@ -252,37 +251,6 @@ def suffixed_job_name(base: str, attempt: int) -> str:
     if len(base) + len(suffix) > JOB_NAME_MAX:
         base = f"{base[: JOB_NAME_MAX - len(suffix) - 9]}-{digest(base)}"
     return check_job_name(base + suffix)
-
-
-@dataclass(frozen=True)
-class S3Uri:
-    """An S3 URI in parts: ``s3://<bucket>/<key>``; the key may be empty or a prefix."""
-
-    bucket: str
-    key: str
-
-    def __str__(self) -> str:
-        return f"s3://{self.bucket}/{self.key}"
-
-
-def parse_s3_uri(value: str, *, parameter: str = "S3 URI", max_length: int | None = S3_PATH_MAX) -> S3Uri:
-    """
-    Take an S3 URI apart.
-
-    :param value: The URI, as ``s3://bucket/folder/``.
-    :param parameter: What the user calls it, for the message.
-    :param max_length: How long it may be; the service takes no path of more than 256 characters.
-    :raises InvalidRequestError: if it is none.
-    """
-    scheme, separator, rest = value.partition("://") if isinstance(value, str) else ("", "", "")
-    bucket, _, key = rest.partition("/")
-    if scheme != "s3" or not separator or not _BUCKET.fullmatch(bucket):
-        raise InvalidRequestError(f"{parameter}: expected an S3 URI like s3://bucket/folder/, got {value!r}.")
-    if max_length is not None and len(value) > max_length:
-        raise InvalidRequestError(
-            f"{parameter}: expected at most {max_length} characters, as the service takes, got {len(value)}: {value!r}."
-        )
-    return S3Uri(bucket, key)
 
 
 def overlap(input_uri: str, output_uri: str) -> str | None:

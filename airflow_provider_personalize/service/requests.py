@@ -22,12 +22,8 @@ from airflow_provider_personalize.arguments import (
     whole_number,
 )
 from airflow_provider_personalize.exceptions import InvalidRequestError
-from airflow_provider_personalize.service.names import (
-    check_role_arn,
-    parse_arn,
-    parse_s3_uri,
-    parse_solution_version_arn,
-)
+from airflow_provider_personalize.service.names import check_role_arn, parse_arn, parse_solution_version_arn
+from airflow_provider_personalize.uris import parse_s3_uri
 
 THEME_MODE = "THEME_GENERATION"
 MODES = ("BATCH_INFERENCE", THEME_MODE)

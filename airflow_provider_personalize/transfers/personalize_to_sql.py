@@ -37,27 +37,20 @@ from airflow_provider_personalize.output.rows import (
     RowKind,
     read_column_names,
 )
+from airflow_provider_personalize.s3.download import read_objects
 from airflow_provider_personalize.s3.job_objects import objects_of_job
-from airflow_provider_personalize.s3.objects import StoredObject, objects_at, read_objects
+from airflow_provider_personalize.s3.objects import StoredObject, objects_at
 from airflow_provider_personalize.s3.reading import Reading
 from airflow_provider_personalize.service.kinds import BATCH_SEGMENT_JOB, State, read_status
-from airflow_provider_personalize.service.names import digest, job_kind_of, parse_s3_uri
+from airflow_provider_personalize.service.names import digest, job_kind_of
 from airflow_provider_personalize.sql.query import database_hook
 from airflow_provider_personalize.targets.plan import WRITE_MODES, Load, check_extra
 from airflow_provider_personalize.targets.progress import LoadResult, Progress, Rejects, summary
 from airflow_provider_personalize.targets.sql import open_sink
+from airflow_provider_personalize.uris import parse_uri
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
-
-
-def _check_output_uri(value: str, *, parameter: str) -> None:
-    if value.startswith("s3://"):
-        parse_s3_uri(value, parameter=parameter, max_length=None)
-    elif not value.startswith("file:"):
-        raise InvalidRequestError(
-            f"{parameter}: expected 's3://bucket/folder/', 's3://bucket/key' or 'file:///path', got {value!r}."
-        )
 
 
 class PersonalizeToSqlOperator(ReadArguments, PersonalizeTaskMixin, AwsBaseOperator[PersonalizeHook]):
@@ -124,7 +117,7 @@ class PersonalizeToSqlOperator(ReadArguments, PersonalizeTaskMixin, AwsBaseOpera
         "sql_conn_id": required(text),
         "table": required(text),
         "job_arn": form(job_kind_of),
-        "output_uri": form(_check_output_uri),
+        "output_uri": form(parse_uri),
         "schema": text,
         "write_mode": required(one_of(WRITE_MODES)),
         "extra_columns": mapping,

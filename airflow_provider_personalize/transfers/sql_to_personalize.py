@@ -30,9 +30,9 @@ from airflow_provider_personalize.input.rows import InputRows
 from airflow_provider_personalize.lineage import Amount, query_lineage
 from airflow_provider_personalize.operators.mixins import PersonalizeTaskMixin
 from airflow_provider_personalize.s3.multipart import MultipartFiles
-from airflow_provider_personalize.service.names import S3Uri, parse_s3_uri
 from airflow_provider_personalize.service.recipes import batch_recipe
 from airflow_provider_personalize.sql.query import QueryRows, RowBatch, database_hook, stream_query
+from airflow_provider_personalize.uris import S3Uri, parse_s3_uri
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage

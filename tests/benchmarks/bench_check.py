@@ -44,9 +44,10 @@ def measure(what: str) -> None:
 
     from airflow_provider_personalize.input.validation import InputCheck
     from airflow_provider_personalize.operators.preflight import _check_lines, _check_objects
-    from airflow_provider_personalize.s3.objects import list_objects, read_objects
-    from airflow_provider_personalize.service.names import parse_s3_uri
+    from airflow_provider_personalize.s3.download import read_objects
+    from airflow_provider_personalize.s3.objects import list_objects
     from airflow_provider_personalize.service.recipes import find_recipe
+    from airflow_provider_personalize.uris import parse_s3_uri
 
     client = boto3.client("s3")
     check = InputCheck(find_recipe("arn:aws:personalize:::recipe/aws-user-personalization-v2"))

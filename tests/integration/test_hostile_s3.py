@@ -17,8 +17,11 @@ import urllib3
 from botocore.config import Config
 
 from airflow_provider_personalize.exceptions import MissingOutputError, PersonalizeError, ServiceError
-from airflow_provider_personalize.s3 import objects as output_objects
-from airflow_provider_personalize.s3.objects import StoredObject, fetch, read_objects
+from airflow_provider_personalize.s3 import download
+from airflow_provider_personalize.s3.download import fetch, read_objects
+from airflow_provider_personalize.s3.objects import StoredObject, list_objects
+from airflow_provider_personalize.s3.reading import Reading
+from airflow_provider_personalize.uris import parse_s3_uri
 from tests.integration.load_support import PostgresTarget, SqliteTarget, line, load, rows
 
 ETAG = '"0123456789abcdef"'
@@ -28,7 +31,7 @@ DATA = "\n".join(LINES).encode()
 #: Three parts and a bit.
 PART = len(DATA) * 3 // 10
 #: The loader's own tries of a part in a row.
-TRIES = output_objects.FETCH_TRIES
+TRIES = download.FETCH_TRIES
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -211,8 +214,8 @@ def server(monkeypatch) -> Iterator[Server]:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-        monkeypatch.setattr(output_objects, "PART", PART)
-        monkeypatch.setattr(output_objects, "growing_pause", lambda *args, **kwargs: 0.001)
+        monkeypatch.setattr(download, "PART", PART)
+        monkeypatch.setattr(download, "growing_pause", lambda *args, **kwargs: 0.001)
         yield server
         server.let_go.set()
         server.shutdown()
@@ -285,7 +288,7 @@ def test_another_object_in_its_place_is_an_error(server, target, answer):
 
 @pytest.mark.parametrize("answer", [whole, whole_in_chunks])
 def test_an_object_of_one_part_is_taken_from_its_whole(server, target, monkeypatch, answer):
-    monkeypatch.setattr(output_objects, "PART", len(DATA) + 1)
+    monkeypatch.setattr(download, "PART", len(DATA) + 1)
     server.answer = answer
     assert load(target, URI)["rows"] == 2 * len(LINES)
     assert target.read() == all_rows()
@@ -331,7 +334,7 @@ def test_leaving_ends_the_requests(server, monkeypatch, how, attempts):
 
     server.answer = refuse
     with closing(boto3.client("s3", config=Config(retries={"total_max_attempts": attempts}))) as client:
-        with output_objects.Reading() as reading:
+        with Reading() as reading:
             objects = read_objects(lambda: client, [StoredObject(URI, len(DATA), ETAG)], reading)
             _, blocks = next(objects)
             assert DATA.startswith(next(blocks))
@@ -415,4 +418,4 @@ def test_a_list_that_is_cut_off_is_an_error(client, monkeypatch):
         Handler, "do_GET", lambda handler: handler.send(200, page + b"</ListBucketResult>", Content_Type="text/xml")
     )
     with pytest.raises(PersonalizeError, match=r"ListObjectsV2 on s3://out/recs/.*without the token"):
-        list(output_objects.list_objects(client, output_objects.parse_s3_uri("s3://out/recs/")))
+        list(list_objects(client, parse_s3_uri("s3://out/recs/")))

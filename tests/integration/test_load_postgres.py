@@ -16,7 +16,7 @@ from uuid import UUID
 import pytest
 
 from airflow_provider_personalize.exceptions import InvalidRequestError, TableMismatchError
-from airflow_provider_personalize.s3 import objects as output_objects
+from airflow_provider_personalize.s3 import download
 from airflow_provider_personalize.targets.sql import postgres as postgres_sink
 from tests.integration.load_support import COLUMNS, PostgresTarget, line, load, rows
 
@@ -35,7 +35,7 @@ class Gate:
     def __init__(self, monkeypatch) -> None:
         self.reached = threading.Event()
         self.open = threading.Event()
-        blocks = output_objects._file_blocks
+        blocks = download._file_blocks
 
         def held(item):
             for block in blocks(item):
@@ -43,7 +43,7 @@ class Gate:
                 self.reached.set()
                 assert self.open.wait(60)
 
-        monkeypatch.setattr(output_objects, "_file_blocks", held)
+        monkeypatch.setattr(download, "_file_blocks", held)
 
 
 @pytest.fixture
@@ -298,14 +298,14 @@ def test_a_reader_in_a_long_transaction_holds_no_load_up(target, output):
 
 KILLED = """
 import sys, time
-from airflow_provider_personalize.s3 import objects as output_objects
-blocks = output_objects._file_blocks
+from airflow_provider_personalize.s3 import download
+blocks = download._file_blocks
 def held(item):
     for block in blocks(item):
         yield block
         print("reached", flush=True)
         time.sleep(60)
-output_objects._file_blocks = held
+download._file_blocks = held
 from load_support import PostgresTarget, load
 target = PostgresTarget(None, "target")
 load(target, sys.argv[1], write_mode=sys.argv[2], extra_columns={"run_date": "2026-11-22"})

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from airflow_provider_personalize.exceptions import TableMismatchError, TooManyRejectsError
-from airflow_provider_personalize.s3 import objects as output_objects
+from airflow_provider_personalize.s3 import download
 from tests.integration.load_support import COLUMNS, PostgresTarget, line, load, rows
 
 MODES = ["replace", "replace_slice", "merge", "append"]
@@ -264,13 +264,13 @@ def test_a_view_is_asked_what_it_shows(target, output, mode, kept):
 
 def test_an_error_of_the_reading_is_raised_as_it_is(target, output, monkeypatch):
     load(target, output.write(line("u", "a")))
-    blocks = output_objects._file_blocks
+    blocks = download._file_blocks
 
     def broken(item):
         yield from blocks(item)
         raise TooManyRejectsError(rejects=1, lines=1, max_reject_rate=0.0, examples=[], kept_in=None)
 
-    monkeypatch.setattr(output_objects, "_file_blocks", broken)
+    monkeypatch.setattr(download, "_file_blocks", broken)
     for mode in ("replace", "merge"):
         with pytest.raises(TooManyRejectsError):
             load(target, output.write(*(line(f"u{n}", "b" * 100) for n in range(10_000))), write_mode=mode)

@@ -24,8 +24,10 @@ from airflow_provider_personalize.exceptions import (
     ServiceError,
 )
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
-from airflow_provider_personalize.s3 import objects as output_objects
+from airflow_provider_personalize.s3 import download
 from airflow_provider_personalize.s3.job_objects import objects_of_job
+from airflow_provider_personalize.s3.objects import read_error
+from airflow_provider_personalize.uris import parse_s3_uri
 from tests.integration.load_support import SqliteTarget, line, load, rows
 
 JOB = "arn:aws:personalize:us-east-1:123456789012:batch-inference-job/nightly"
@@ -261,14 +263,14 @@ def cutting(moto, s3, monkeypatch):
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-        monkeypatch.setattr(output_objects, "growing_pause", lambda *args, **kwargs: 0.01)
+        monkeypatch.setattr(download, "growing_pause", lambda *args, **kwargs: 0.01)
         yield server
         server.shutdown()
         thread.join()
 
 
 def test_a_connection_that_drops_is_resumed_where_it_dropped(target, put, cutting, monkeypatch):
-    monkeypatch.setattr(output_objects, "PART", 50_000)
+    monkeypatch.setattr(download, "PART", 50_000)
     lines = [line(f"u{number}", "a", "b") for number in range(3_000)]
     put("s3://out/recs/1.out", *lines)
     cutting.cuts = 6
@@ -290,25 +292,25 @@ def test_a_connection_that_stays_broken_changes_nothing(target, put, cutting):
 
 
 def test_an_object_that_changes_while_it_is_read_is_an_error(target, put, s3, monkeypatch):
-    monkeypatch.setattr(output_objects, "PART", 50_000)
+    monkeypatch.setattr(download, "PART", 50_000)
     put("s3://out/recs/1.out", *(line(f"u{number}", "a", "b") for number in range(3_000)))
-    fetch = output_objects.fetch
+    fetch = download.fetch
 
     def replaced(client, item, start, end):
         if start:
             put("s3://out/recs/1.out", "other")
         return fetch(client, item, start, end)
 
-    monkeypatch.setattr(output_objects, "fetch", replaced)
+    monkeypatch.setattr(download, "fetch", replaced)
     with pytest.raises(MissingOutputError, match=r"deleted or replaced while the load was reading"):
         load(target, "s3://out/recs/1.out")
     assert target.execute("SELECT name FROM sqlite_master") == []
 
 
 def test_a_refusal_says_what_to_allow():
-    error = output_objects._s3_error(
+    error = read_error(
         "GetObject",
-        output_objects.parse_s3_uri("s3://out/recs/1.out"),
+        parse_s3_uri("s3://out/recs/1.out"),
         _client_error("AccessDenied", 403),
     )
     assert isinstance(error, ServiceError)

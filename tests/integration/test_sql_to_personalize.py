@@ -25,9 +25,9 @@ from airflow_provider_personalize.exceptions import (
     ServiceError,
 )
 from airflow_provider_personalize.s3.multipart import PART_BYTES, MultipartFiles
-from airflow_provider_personalize.service.names import parse_s3_uri
 from airflow_provider_personalize.sql.query import database_hook, stream_query
 from airflow_provider_personalize.transfers.sql_to_personalize import SqlToPersonalizeInputOperator
+from airflow_provider_personalize.uris import parse_s3_uri
 
 if TYPE_CHECKING:
     from example_dags.demo.postgres import Database
@@ -309,7 +309,7 @@ def test_an_upload_that_is_refused_leaves_what_was_there(bucket):
 
     client.meta.events.register("before-send.s3.UploadPart", refuse_the_third)
     lines = ["x" * 999] * (PART_BYTES // 1000 + 1)
-    with pytest.raises(ServiceError, match=r"(?s)UploadPart.*AccessDenied.*s3:PutObject"):
+    with pytest.raises(ServiceError, match=r"(?s)AccessDenied.*UploadPart.*s3:PutObject"):
         upload(client, *[lines] * 6)
     client.close()
     assert len(sent) >= 3
@@ -480,7 +480,7 @@ def test_an_empty_result_can_skip_the_branch_and_leaves_an_empty_prefix(sqlite, 
 
 
 def test_a_missing_bucket_is_named(sqlite, bucket):
-    with pytest.raises(ServiceError, match=r"(?s)s3://no-such-bucket/in/.*NoSuchBucket.*Check the bucket"):
+    with pytest.raises(ServiceError, match=r"(?s)NoSuchBucket.*s3://no-such-bucket/in/.*Check the bucket"):
         run("SELECT 1 AS user_id", "lite", s3_uri="s3://no-such-bucket/in/")
 
 
@@ -530,7 +530,7 @@ def test_wrong_arguments_are_refused_before_the_query_runs(sqlite, bucket):
         run("SELECT 1 AS user_id", "lite", s3_uri="bucket/in")
     with pytest.raises(InvalidRequestError, match="recipe: expected one"):
         run("SELECT 1 AS user_id", "lite", recipe="aws-trending-now")
-    with pytest.raises(InvalidRequestError, match="max_lines_per_file: expected at least 1, got 0"):
+    with pytest.raises(InvalidRequestError, match="max_lines_per_file: expected a whole number, 1 or more, got 0"):
         run("SELECT 1 AS user_id", "lite", max_lines_per_file=0)
     with pytest.raises(InvalidRequestError, match="aws-sims \\(itemId\\), got \\['user_id'\\]"):
         run("SELECT 1 AS user_id", "lite", recipe="aws-sims")

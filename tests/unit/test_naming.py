@@ -1,4 +1,4 @@
-"""ARNs, job names and S3 URIs."""
+"""ARNs and job names."""
 
 from __future__ import annotations
 
@@ -123,21 +123,6 @@ def test_suffixes_of_long_names_stay_apart():
 def test_an_illegal_name_is_refused(name):
     with pytest.raises(InvalidRequestError, match="job_name"):
         naming.check_job_name(name)
-
-
-@pytest.mark.parametrize(
-    "uri", ["", "bucket/key", "s3:/bucket/key", "https://bucket/key", "s3://", "s3:///key", "s3://b c/k", None]
-)
-def test_a_malformed_s3_uri_is_named_in_the_error(uri):
-    with pytest.raises(InvalidRequestError, match="output_uri: expected an S3 URI"):
-        naming.parse_s3_uri(uri, parameter="output_uri")
-
-
-def test_an_s3_path_has_at_most_256_characters():
-    uri = "s3://bucket/" + "k" * 244
-    assert str(naming.parse_s3_uri(uri)) == uri
-    with pytest.raises(InvalidRequestError, match="at most 256 characters"):
-        naming.parse_s3_uri(uri + "k")
 
 
 @pytest.mark.parametrize(
