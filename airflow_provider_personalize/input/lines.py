@@ -63,24 +63,6 @@ def _filter_patterns(names: frozenset[str]) -> Iterator[bytes]:
             )
 
 
-def whole_lines(chunks: Iterable[bytes], *, whole: bool) -> Iterator[bytes | None]:
-    """Give the chunks cut at ends of lines, or None, and no more, after a line beyond all measure."""
-    rest: list[bytes] = []
-    held = 0
-    for chunk in chunks:
-        end = chunk.rfind(b"\n") + 1
-        if end:
-            yield b"".join((*rest, chunk[:end]))
-            rest, held = [], 0
-        rest.append(chunk[end:])
-        held += len(chunk) - end
-        if held > MAX_LINE_BYTES:
-            yield None
-            return
-    if held and whole:
-        yield b"".join((*rest, b"\n"))
-
-
 class Repeats:
     """
     Looks for an entity that stands in several lines, each with other filter values, or another list of items.

@@ -21,8 +21,8 @@ from airflow_provider_personalize.input.lines import (
     good_lines,
     is_utf8,
     value_problem,
-    whole_lines,
 )
+from airflow_provider_personalize.output.blocks import GiantLine, cut_lines
 from airflow_provider_personalize.service.expressions import Filter
 from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB, ResourceKind
 from airflow_provider_personalize.service.recipes import (
@@ -186,10 +186,15 @@ class InputCheck:
         :param whole: Whether these are all of its bytes; where not, the last line may be cut off.
         """
         number = 0
-        for text in whole_lines(chunks, whole=whole):
-            if text is None:
+        for block in cut_lines(chunks, MAX_LINE_BYTES):
+            if isinstance(block, GiantLine):
                 self.add(f"{uri}, line {number + 1}", f"expected a line below {MAX_LINE_BYTES:,} bytes, got a longer.")
                 break
+            text = block.data
+            if not text.endswith(b"\n"):
+                if not whole:
+                    break
+                text += b"\n"
             if self._repeats and (found := self._repeats.look(uri, text, number)):
                 self.warn(
                     found[0],

@@ -1,4 +1,8 @@
-"""Bytes in pieces of any size, cut into pieces of whole lines; one of bounded size, whatever comes. Pure."""
+"""
+Bytes that come in pieces of any size, decompressed and cut into blocks of whole lines.
+
+Input and output are cut by the same function. Memory stays bounded, whatever comes. This module is pure.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,6 @@ import re
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain
 from types import TracebackType
 from typing import IO, NamedTuple, Self
@@ -43,21 +46,47 @@ class LineBlock(NamedTuple):
     offset: int
 
 
-@dataclass
 class GiantLine:
     """
-    One line that is too long for memory. A context manager, which deletes the file in the end.
+    One line that is too long for memory.
 
-    :param file: A temporary file with the line, without its newline, at its start.
+    A context manager: entering it copies the line to a temporary file, leaving it deletes that file. Before, no more of
+    the line is read than has come.
+
+    :param start: How the line begins.
+    :param stream: What comes after that: the rest of the line, and whatever follows it.
     :param number: The line's number in the object, from 1.
     :param offset: Where it begins in the object, in bytes.
+
+    :ivar file: The temporary file with the line, without its newline, at its start.
+    :ivar length: How many bytes the line has, without its newline.
+    :ivar rest: What has come after the newline.
     """
 
-    file: IO[bytes]
-    number: int
-    offset: int
+    def __init__(self, start: list[bytes], stream: Iterator[bytes], number: int, offset: int) -> None:
+        self.number = number
+        self.offset = offset
+        self.file: IO[bytes]
+        self.length = 0
+        self.rest = b""
+        self._start = start
+        self._stream = stream
 
     def __enter__(self) -> Self:
+        self.file = tempfile.TemporaryFile(prefix="personalize-line-")
+        try:
+            self.file.writelines(self._start)
+            self._start.clear()
+            for block in self._stream:
+                line, newline, rest = block.partition(b"\n")
+                self.file.write(line)
+                if newline:
+                    self.rest = rest
+                    break
+        except BaseException:
+            self.file.close()
+            raise
+        self.length = self.file.tell()
         return self
 
     def __exit__(
@@ -70,10 +99,10 @@ def gunzip(uri: str, blocks: Iterable[bytes]) -> Iterator[bytes]:
     """
     Decompress an object where its first bytes say that it is gzip; else pass it through.
 
-    It may be several gzip members, one after the other. What lies behind the last is taken as gzip(1) does: zeros are
-    padding, and anything else is ignored with a warning.
+    It may hold several gzip members, one after the other. What lies behind the last is treated as gzip(1) treats it:
+    zeros are padding, and anything else is ignored with a warning.
 
-    :param uri: What the object is called in a message.
+    :param uri: The object's URI, for messages.
     :param blocks: Its bytes.
     :raises InvalidLineError: if the data is damaged or cut short.
     """
@@ -129,7 +158,7 @@ def _inflate(uri: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Put small pieces together: each that is handed on costs some work of its own."""
+    """Join small pieces: each one that is handed on costs some work of its own."""
     pending: list[bytes] = []
     held = 0
     for piece in pieces:
@@ -142,7 +171,7 @@ def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _plain(member: zlib._Decompress, data: bytes) -> Iterator[bytes]:
-    """Decompress some bytes of a member, to pieces of bounded size."""
+    """Decompress some bytes of a member, and yield pieces of bounded size."""
     while True:
         plain = member.decompress(data, _GUNZIP_STEP)
         if plain:
@@ -152,12 +181,16 @@ def _plain(member: zlib._Decompress, data: bytes) -> Iterator[bytes]:
             return
 
 
-def cut_lines(blocks: Iterable[bytes]) -> Iterator[LineBlock | GiantLine]:
+def cut_lines(blocks: Iterable[bytes], longest: int | None = None) -> Iterator[LineBlock | GiantLine]:
     """
     Cut a stream of bytes at newlines, and at nothing else: ids hold any other separator.
 
+    Whoever takes a giant line and wants what follows has to enter it before the next is asked for.
+
     :param blocks: The bytes, in pieces of any size.
+    :param longest: The most bytes of a line that is no giant; by default :data:`GIANT`.
     """
+    longest = GIANT if longest is None else longest
     pending: list[bytes] = []
     held = 0
     number, offset = 1, 0
@@ -173,33 +206,14 @@ def cut_lines(blocks: Iterable[bytes]) -> Iterator[LineBlock | GiantLine]:
             pending, held = [], 0
         pending.append(block[end:])
         held += len(block) - end
-        if held > GIANT:
-            giant, length, block = _spool(pending, stream)
-            yield GiantLine(giant, number, offset)
+        if held > longest:
+            giant = GiantLine(pending, stream, number, offset)
+            yield giant
             number += 1
-            offset += length + 1
+            offset += giant.length + 1
+            block = giant.rest
             pending, held = [], 0
         else:
             block = next(stream, None)
     if held:
         yield LineBlock(b"".join(pending), number, offset)
-
-
-def _spool(start: list[bytes], stream: Iterator[bytes]) -> tuple[IO[bytes], int, bytes]:
-    """
-    Write the rest of a line to a temporary file.
-
-    :return: The file, the line's length, and what came after its newline.
-    """
-    file = tempfile.TemporaryFile(prefix="personalize-line-")  # noqa: SIM115 - the GiantLine closes it
-    try:
-        file.writelines(start)
-        for block in stream:
-            line, newline, rest = block.partition(b"\n")
-            file.write(line)
-            if newline:
-                return file, file.tell(), rest
-        return file, file.tell(), b""
-    except BaseException:
-        file.close()
-        raise

@@ -24,7 +24,6 @@ from airflow_provider_personalize.output.lines import (
     RELEVANCES,
     SCORES,
     BadLineError,
-    Line,
     brackets,
     check_count,
     check_ids,
@@ -33,6 +32,7 @@ from airflow_provider_personalize.output.lines import (
     parse,
     read_head,
 )
+from airflow_provider_personalize.output.rows import Line
 
 #: How much of the line is looked at together, in bytes.
 STEP = 1 << 19

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from airflow_provider_personalize.output.rows import RELATED_ITEMS, USER_RECOMMENDATIONS, USER_SEGMENTS, RowKind
+from airflow_provider_personalize.output.rows import RELATED_ITEMS, USER_RECOMMENDATIONS, USER_SEGMENTS, Line, RowKind
 
 #: The keys of the list of results. ``usersList`` is what was recorded, ``recommendedUsers`` what is documented.
 ITEM_LIST, USER_LISTS = "recommendedItems", ("usersList", "recommendedUsers")
@@ -35,28 +35,6 @@ _NO_NUMBER = frozenset({"", "nan", "null", "none"})
 
 class BadLineError(ValueError):
     """A line that gives no rows; the message says what was expected and what came."""
-
-
-class Line(NamedTuple):
-    """
-    One good line.
-
-    :param kind: What kind of rows it gives.
-    :param entity: The user, item or segment; None where the input was empty.
-    :param items: The results in order; may be empty.
-    :param scores: As many, None where there is none.
-    :param theme: The theme, where there is one.
-    :param relevances: The items' relevance to it: as many as items, None where there is none.
-    :param filters: The input's filterValues, None where it has none.
-    """
-
-    kind: RowKind
-    entity: str | None
-    items: Sequence[str]
-    scores: list[float | None]
-    theme: str | None
-    relevances: list[float | None]
-    filters: Any = None
 
 
 def read_line(raw: bytes) -> Line:

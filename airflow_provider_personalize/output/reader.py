@@ -16,8 +16,8 @@ from typing import NamedTuple
 from airflow_provider_personalize.output.blocks import GiantLine, LineBlock, cut_lines, gunzip
 from airflow_provider_personalize.output.fast import fast_decoder
 from airflow_provider_personalize.output.giant import read_giant
-from airflow_provider_personalize.output.lines import BadLineError, Line, read_line
-from airflow_provider_personalize.output.rows import Batch, RowKind
+from airflow_provider_personalize.output.lines import BadLineError, read_line
+from airflow_provider_personalize.output.rows import Batch, Line, RowKind
 
 #: How much of a rejected line is kept, in characters.
 REJECT_TEXT = 1_000

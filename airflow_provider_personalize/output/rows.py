@@ -7,13 +7,10 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain, repeat
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from airflow_provider_personalize.arguments import texts
 from airflow_provider_personalize.exceptions import InvalidRequestError
-
-if TYPE_CHECKING:
-    from airflow_provider_personalize.output.lines import Line
 
 
 class Column(NamedTuple):
@@ -91,6 +88,28 @@ def read_column_names(parameter: str, value: Any) -> dict[str, str | None] | Non
             f"{parameter}: expected names among {', '.join(sorted(known))}, got {', '.join(unknown)}."
         )
     return names
+
+
+class Line(NamedTuple):
+    """
+    One good line.
+
+    :param kind: What kind of rows it gives.
+    :param entity: The user, item or segment; None where the input was empty.
+    :param items: The results in order; may be empty.
+    :param scores: As many, None where there is none.
+    :param theme: The theme, where there is one.
+    :param relevances: The items' relevance to it: as many as items, None where there is none.
+    :param filters: The input's filterValues, None where it has none.
+    """
+
+    kind: RowKind
+    entity: str | None
+    items: Sequence[str]
+    scores: list[float | None]
+    theme: str | None
+    relevances: list[float | None]
+    filters: Any = None
 
 
 @dataclass(slots=True)
