@@ -114,7 +114,7 @@ def _tables_of(conn_id: str, hook_params: Mapping[str, Any] | None, sql: str) ->
 
 def _of_database(tables: list[Any], database: str | None) -> list[Any]:
     """
-    Leave out tables of other databases that have the name of one in the connection's own.
+    Return the tables without those of other databases that have the name of one in the connection's own.
 
     MySQL's hook has no schema to look into by default, so a table is found in every database that has one of that name.
     """

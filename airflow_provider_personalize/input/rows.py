@@ -1,5 +1,5 @@
 """
-From the rows of a query to lines of input: which columns make which line, and how a value is written.
+The rows of a query become lines of input: which columns make which line.
 
 This module is pure: it imports neither Airflow nor boto3. Rows come in batches and go column by column. Where one of
 a batch cannot go into a line, its values are looked at one by one, and the first is reported with its row.
@@ -26,7 +26,7 @@ _PLACEHOLDER = re.compile(r"[A-Za-z0-9_]{1,50}")
 
 
 def folded(column: str) -> str:
-    """Give what the columns of a query are told by: their names in any case, with underscores or without."""
+    """Return the name that a query's column is compared by: in lower case, without underscores."""
     return column.replace("_", "").lower()
 
 
@@ -39,9 +39,9 @@ class _Field(NamedTuple):
     encode: Encode
 
 
-class Lines(NamedTuple):
+class EncodedLines(NamedTuple):
     """
-    Lines of input.
+    Lines of input, ready to be written.
 
     :param texts: What differs from line to line.
     :param before: What each line begins with.
@@ -55,10 +55,10 @@ class Lines(NamedTuple):
 
 class InputRows:
     """
-    What becomes of a query's rows, decided once by its column names.
+    Encode a query's rows as lines; the names of its columns decide once what a line holds.
 
-    A column is told by its name, in any case and with or without underscores: ``user_id``, ``item_id``, ``item_list``
-    and ``item_attributes``. Every other column must be named in ``filter_values``.
+    A column is recognised by its name, in any case and with or without underscores: ``user_id``, ``item_id``,
+    ``item_list`` and ``item_attributes``. Every other column must be named in ``filter_values``.
 
     :param columns: The names of the query's columns.
     :param filter_values: Which column holds the values of which of the filter's placeholders: ``{placeholder:
@@ -105,9 +105,9 @@ class InputRows:
         middle, value, self._after = f"%s{middle}".rpartition("%s")
         self._format = middle + value
 
-    def encode(self, rows: Sequence[Sequence[Any]], first_row: int = 1) -> Lines:
+    def encode(self, rows: Sequence[Sequence[Any]], first_row: int = 1) -> EncodedLines:
         """
-        Make lines of rows.
+        Return the lines for rows.
 
         :param rows: The rows, as the database's driver gives them.
         :param first_row: The number of the first of them, for messages.
@@ -117,12 +117,12 @@ class InputRows:
             [field] = self._fields
             values = [row[field.position] for row in rows]
             if field.encode is encode_ids and (plain := plain_ids(values)) is not None:
-                return Lines(plain, f'{self._before}"', f'"{self._after}')
-            return Lines(self._encode_column(field, values, first_row), self._before, self._after)
+                return EncodedLines(plain, f'{self._before}"', f'"{self._after}')
+            return EncodedLines(self._encode_column(field, values, first_row), self._before, self._after)
         columns = [
             self._encode_column(field, [row[field.position] for row in rows], first_row) for field in self._fields
         ]
-        return Lines([self._format % values for values in zip(*columns, strict=True)], self._before, self._after)
+        return EncodedLines([self._format % values for values in zip(*columns, strict=True)], self._before, self._after)
 
     @staticmethod
     def _encode_column(field: _Field, values: list[Any], first_row: int) -> list[str]:
@@ -140,7 +140,7 @@ class InputRows:
 
 
 def _key_fields(names: list[str]) -> dict[str, _Field]:
-    """Find the columns that are told by their names, in the order in which a line holds them."""
+    """Return the columns whose names say what they hold, in the order in which a line holds them."""
     found: dict[str, _Field] = {}
     for index, name in enumerate(names):
         key = _KEY_OF.get(folded(name))

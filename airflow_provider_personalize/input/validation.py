@@ -1,19 +1,17 @@
 """
-What makes a job's input invalid, found before the job is paid for: its objects, its lines and the request.
+Validates a job's input before the job is paid for: its objects, its lines, and the request that names them.
 
-This module is pure: it imports neither Airflow nor boto3. Whoever reads the input hands over names, sizes and bytes.
-Runs of lines that are plainly good are taken by one call of a regular expression; only the others are parsed.
+This module is pure: it imports neither Airflow nor boto3, and is given names, sizes and bytes. One call of a regular
+expression accepts a run of lines that are good at first sight; only the others are parsed.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-from airflow_provider_personalize.exceptions import InvalidRequestError
-from airflow_provider_personalize.input.files import neighbours, without_output
-from airflow_provider_personalize.input.lines import (
+from airflow_provider_personalize.input.line_checks import (
     FILTER_VALUE,
     KNOWN_KEYS,
     MAX_LINE_BYTES,
@@ -22,6 +20,8 @@ from airflow_provider_personalize.input.lines import (
     is_utf8,
     value_problem,
 )
+from airflow_provider_personalize.input.objects import neighbours, without_output
+from airflow_provider_personalize.input.problems import Problems
 from airflow_provider_personalize.output.blocks import GiantLine, cut_lines
 from airflow_provider_personalize.service.expressions import Filter
 from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB, ResourceKind
@@ -45,24 +45,9 @@ MAX_SEGMENT_USERS = 5_000_000
 USUAL_RESULTS = 500
 
 
-class Problem(NamedTuple):
+class InputCheck(Problems):
     """
-    One thing that is wrong.
-
-    :param location: Where: an object's URI and the line's number, or a parameter.
-    :param reason: What was expected, what came, and what to do.
-    """
-
-    location: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.location}: {self.reason}"
-
-
-class InputCheck:
-    """
-    Collects what is wrong with a job before it is created: hand it the parts, then :meth:`raise_for_problems`.
+    Collects what is wrong with a job before it is created: give it the parts, then call :meth:`raise_for_problems`.
 
     :param recipe: The recipe of the job's solution version; None where it is not known, so that every form of a line
         passes.
@@ -83,18 +68,12 @@ class InputCheck:
         new_recipe: bool = False,
         max_shown: int = 20,
     ) -> None:
+        super().__init__(max_shown)
         self.recipe = recipe
         self.placeholders = frozenset(placeholders)
         self.optional_placeholders = frozenset(optional_placeholders)
         self.themes = themes
         self.new_recipe = new_recipe
-        self.max_shown = max_shown
-        #: The first problems.
-        self.problems: list[Problem] = []
-        #: What the service may take, but hardly anybody means; one of a kind.
-        self.warnings: list[Problem] = []
-        #: How many problems there are.
-        self.count = 0
         #: How many lines were checked.
         self.lines = 0
         self._choices = (recipe.lines if recipe else ()) or (*LINE_KEYS, Keys())
@@ -103,33 +82,6 @@ class InputCheck:
         # Elsewhere, another line of the same entity says nothing else.
         may_repeat = self.placeholders or self.optional_placeholders or RANKING in self._choices
         self._repeats = Repeats() if may_repeat else None
-
-    def add(self, location: str, reason: str) -> None:
-        """Count a problem, and keep it while there are few."""
-        self.count += 1
-        if self.count <= self.max_shown:
-            self.problems.append(Problem(location, reason))
-
-    def warn(self, location: str, reason: str) -> None:
-        """Keep a warning."""
-        self.warnings.append(Problem(location, reason))
-
-    def raise_for_problems(self) -> None:
-        """
-        Raise where something is wrong.
-
-        :raises InvalidRequestError: with the problems that were kept, and the number of all.
-        """
-        if not self.count:
-            return
-        shown = "\n".join(f"  {problem}" for problem in self.problems)
-        more = f"\n  … and {self.count - len(self.problems):,} more" if self.count > len(self.problems) else ""
-        raise InvalidRequestError(
-            f"Found {self.count:,} problem{'s' if self.count > 1 else ''} in the job's request and input; nothing was "
-            f"submitted:\n{shown}{more}",
-            problems=list(self.problems),
-            count=self.count,
-        )
 
     def check_objects(
         self, input_uri: str, objects: Iterable[tuple[str, int]], output_uri: str | None = None
@@ -288,7 +240,7 @@ class InputCheck:
                 self.add(f"{place}, {name}", f"expected a number from 0.0 to 1.0, got {value!r}.")
 
     def _line_problem(self, raw: bytes) -> str | None:
-        """Say what is wrong with a line, or None."""
+        """Return what is wrong with a line, or None."""
         try:
             return self._problem(raw.strip())
         except RecursionError:

@@ -53,7 +53,7 @@ def _check_characters(text: str, what: str) -> None:
 
 
 def _number(value: Any, what: str) -> str:
-    """Give a number's digits: a whole number without decimals, however the database's type pads it."""
+    """Return a number's digits: a whole number without decimals, however the database's type pads it."""
     if isinstance(value, float) and abs(value) >= _INEXACT:
         raise ValueError(
             f"expected {what}, got {_shown(value)}, which is too large for this type to be exact; "
@@ -68,7 +68,7 @@ def _number(value: Any, what: str) -> str:
 
 def id_text(value: Any) -> str:
     """
-    Give an id as text, exactly: ``123`` for the number 123, however the database's type pads it; text as it is.
+    Return an id as text, exactly: ``123`` for the number 123, however the database's type pads it; text as it is.
 
     :param value: What the database gave.
     :raises ValueError: with the reason, if it can be no id.
@@ -125,7 +125,7 @@ def encode_ids(values: Sequence[Any]) -> list[str]:
 
 def plain_ids(values: Sequence[Any]) -> Sequence[str] | None:
     """
-    Give ids as texts that are their own JSON, but for the quotes around each; None where one of them may not be.
+    Return ids as texts that need no escapes in JSON, only quotes around them; None where one of them may need some.
 
     It looks at all of them at once, which takes half the time of :func:`encode_ids`.
     """
@@ -137,7 +137,7 @@ def plain_ids(values: Sequence[Any]) -> Sequence[str] | None:
 
 
 def _as_list(value: Any) -> list[Any] | None:
-    """Give the elements of an array, or of text that is a JSON array; None where it is neither."""
+    """Return the elements of an array, or of text that is a JSON array; None where it is neither."""
     if isinstance(value, list | tuple):
         return list(value)
     if isinstance(value, str) and value.lstrip().startswith("["):

@@ -1,4 +1,4 @@
-"""What a job is asked for and would read, checked before it is paid for: the side that calls AWS."""
+"""Checks a create request, and the input that it names, before anything is paid for."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from airflow_provider_personalize.service.kinds import ResourceKind
 from airflow_provider_personalize.service.recipes import MAX_FILES, find_recipe
 from airflow_provider_personalize.uris import parse_s3_uri
 
-#: How much of the input is looked at: nothing, the beginnings of the first files, or every line.
+#: How much of the input is checked: nothing, the beginnings of the first files, or every line.
 VALIDATE_INPUT = ("off", "sample", "whole")
-#: What a sample is: so many files, so many bytes of each, and no more of the list of files than tells too many.
+#: A sample: so many files, so many bytes of each, and as many listed files as it takes to notice too many.
 SAMPLE_FILES, SAMPLE_BYTES, SAMPLE_LISTED = 5, 256 << 10, 10 * MAX_FILES
 
-#: How a sample's client waits: the answer is worth seconds, not minutes.
+#: The client's settings for a sample, which is worth seconds and not minutes.
 HASTY = {"connect_timeout": 5, "read_timeout": 10, "retries": {"total_max_attempts": 2}}
 
 
@@ -32,14 +32,14 @@ def preflight(hook: PersonalizeHook, kind: ResourceKind, request: Mapping[str, A
     """
     Check a create request, and the input that it names, against the recipe of its solution version.
 
-    Whatever cannot be read (for want of a permission, say) is said in the log and left to the service: a check must
-    not keep a job from being made that would do well.
+    What cannot be read, as for want of a permission, is logged and left to the service: a check must not keep a job
+    from being created that would succeed.
 
     :param hook: The connection.
     :param kind: The kind of job.
     :param request: The create request.
     :param whole: Whether to read all of the input, as a stream, or a sample of it.
-    :raises InvalidRequestError: with all that is wrong.
+    :raises InvalidRequestError: if something is wrong, with all that is.
     """
     log, started = hook.log, time.monotonic()
     recipe_arn, filter_ = "", Filter()

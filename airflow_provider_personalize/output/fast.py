@@ -1,11 +1,11 @@
 """
-The fast way through lines that look as the service was recorded to write them. Pure.
+A fast reader for lines of the form that the service was recorded to write. This module is pure.
 
-It reads a line only if every field of it is known and of the expected form, and leaves any other to
-:mod:`~airflow_provider_personalize.output.lines`; so it can be faster without meaning anything else. Ids stay the bytes
-that they are in the object, side by side, and nothing is made of them but their places, for many lines at once.
+It reads a line only if every field is known and of the expected form, and leaves all others to
+:mod:`~airflow_provider_personalize.output.lines`, so both give the same rows. It makes no Python text of an id: the ids
+of many lines stay side by side in one array of bytes, and only their places are computed.
 
-It needs msgspec and numpy, of the extra ``fast``, and does nothing where one is missing.
+It needs msgspec and numpy, which the extra ``fast`` installs, and is not used where one is missing.
 """
 
 from __future__ import annotations
@@ -99,11 +99,11 @@ class FastDecoder:
 
     def batch(self, data: bytes, lines: Sequence[bytes]) -> tuple[Batch, Sequence[int]]:
         """
-        Decode what is regular.
+        Decode the regular ones of some lines.
 
         :param data: The lines as they stand in the object.
         :param lines: The same, one by one, without those that are blank.
-        :return: Their rows, and the indices of the lines that are left for a closer look.
+        :return: Their rows, and the indices of the lines that are left for the slower reader.
         """
         everything = Batch(), range(len(lines))
         left: list[int] = []
@@ -127,7 +127,7 @@ class FastDecoder:
             return everything
 
     def _unescape(self, records: list[Any]) -> Batch:
-        """Decode lines of which some have escapes."""
+        """Return the batch of lines of which some have escapes."""
         entities = self._texts(b"[%b]" % b",".join(record.input.entity for record in records))
         lists = [self._texts(record.output.items) for record in records]
         items = list(chain.from_iterable(lists))
@@ -136,7 +136,7 @@ class FastDecoder:
         return self._batch(records, entities, counts, items)
 
     def _columns(self, records: list[Any]) -> Batch:
-        """Find the texts of lines without escapes."""
+        """Return the batch of lines without escapes."""
         np = self._np
         data, starts, sizes = self._joined([record.input.entity for record in records])
         _expect(data[starts] == _QUOTE)
@@ -173,7 +173,7 @@ class FastDecoder:
         )
 
     def _scores(self, parts: list[Any], counts: list[int]) -> list[float | None]:
-        """Read the scores of lines with so many items each."""
+        """Return the scores of lines with so many items each."""
         np = self._np
         data, starts, sizes = self._joined(parts)
         listed = data[starts] == _BRACKET
@@ -196,7 +196,7 @@ class FastDecoder:
         return filled
 
     def _one_list(self, data: Any, starts: Any, sizes: Any) -> Any:
-        """Make one list of many that stand side by side: a comma for each bracket at an end, a space for any other."""
+        """Join lists that stand side by side: commas replace the brackets that close them, spaces those that open."""
         ends = (starts + sizes)[sizes > 2] - 1
         if not len(ends):
             return b"[]"
@@ -207,14 +207,14 @@ class FastDecoder:
         return text
 
     def _joined(self, parts: list[Any]) -> tuple[Any, Any, Any]:
-        """Give all parts in one array, and the place and size of each."""
+        """Return all parts in one array, with the place and the size of each."""
         np = self._np
         sizes = np.fromiter(map(len, parts), dtype=np.int64, count=len(parts))
         return np.frombuffer(b"".join(parts), dtype=np.uint8), np.cumsum(sizes) - sizes, sizes
 
 
 def _only_commas(data: Any, begins: Any, ends: Any) -> Any:
-    """Tell for each text but the first whether a comma, and a space behind it or not, is all in front of it."""
+    """Return for each text but the first whether only a comma, or a comma and a space, stands before it."""
     gaps = begins[1:] - ends[:-1]
     after = ends[:-1] + 1
     return (data[after] == _COMMA) & ((gaps == 2) | (gaps == 3) & (data[after + 1] == _SPACE))
@@ -222,7 +222,7 @@ def _only_commas(data: Any, begins: Any, ends: Any) -> Any:
 
 def pack_texts(text: str) -> PackedTexts | None:
     """
-    Find the texts of a piece of a JSON list, ``"a","b", "c"``, where all are regular and have no escapes.
+    Return the texts of a piece of a JSON list, as ``"a","b", "c"``, where all are regular and have no escapes.
 
     :param text: The piece, without brackets, and without a comma at either end.
     :return: The texts; None where numpy is missing or anything is not regular, which JSON may be all the same.
@@ -253,7 +253,7 @@ def _expect(conditions: Any) -> None:
 
 @lru_cache
 def fast_decoder(kind: RowKind) -> FastDecoder | None:
-    """Give the decoder for a kind, or None: without msgspec and numpy, or for a kind that has few lines anyway."""
+    """Return the decoder for a kind; None without msgspec and numpy, and for a kind that has few lines."""
     if kind not in _ENTITY_KEYS:
         return None
     try:

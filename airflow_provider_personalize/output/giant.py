@@ -1,5 +1,5 @@
 """
-A line that is too long for memory, read in pieces from a file. Pure.
+A line that is too long for memory, read in pieces from a file. This module is pure.
 
 Only lists make a line long. So the line is read twice. The first time, each long list is looked through, piece by
 piece, and left out: what remains is short, and tells what the line says as any other line would. The second time, the
@@ -53,7 +53,7 @@ _raw_decode = json.JSONDecoder().raw_decode
 @dataclass
 class _LongList:
     """
-    What the first reading finds out about a list that it leaves out.
+    What the first reading learns about a list that it leaves out.
 
     :param count: How many elements it has.
     :param no_texts: Why it cannot be a list of ids, or None.
@@ -65,7 +65,7 @@ class _LongList:
     no_numbers: BadLineError | None = None
 
     def take(self, piece: Sequence[Any]) -> None:
-        """Look at the next elements. Those that are packed are known to be texts."""
+        """Check the next elements. Packed ones are known to be texts."""
         if self.no_texts is None and not isinstance(piece, PackedTexts):
             try:
                 check_ids(list(piece), "the list", self.count)
@@ -154,7 +154,7 @@ def read_giant(file: IO[bytes], *, fast: bool = True) -> Iterator[Line]:
 
 
 def _pieces(file: IO[bytes], mark: str, wanted: int, *, fast: bool) -> Iterator[Sequence[Any]]:
-    """Give the pieces of the n-th long list."""
+    """Yield the pieces of the n-th long list."""
     return (piece for number, piece in _scan(file, mark, fast=fast) if number == wanted)
 
 
@@ -173,7 +173,7 @@ class _Window:
         self.at_end = False
 
     def grow(self) -> None:
-        """Take in the next bytes."""
+        """Read the next bytes."""
         self._file.seek(self._offset)
         data = self._file.read(STEP)
         self.at_end = not data
@@ -186,12 +186,12 @@ class _Window:
         self._offset += len(data)
 
     def fill(self) -> None:
-        """Take in bytes until there is enough to look at, or no more."""
+        """Read on until there is enough text to look at, or the file ends."""
         while len(self.text) < STEP and not self.at_end:
             self.grow()
 
     def drop(self, length: int) -> str:
-        """Go on by so many characters, and give them."""
+        """Remove and return so many characters from the beginning."""
         text, self.text = self.text[:length], self.text[length:]
         return text
 
@@ -239,7 +239,7 @@ def _scan(file: IO[bytes], mark: str, *, fast: bool) -> Generator[tuple[int, Seq
 
 
 def _list(window: _Window, *, fast: bool) -> Iterator[Sequence[Any]]:
-    """Take a list, whose bracket has just been passed, piece by piece to its end."""
+    """Yield the elements of a list, whose opening bracket has just been passed, piece by piece."""
     pieces = 0
     while True:
         window.fill()
@@ -267,7 +267,7 @@ def _list(window: _Window, *, fast: bool) -> Iterator[Sequence[Any]]:
 
 
 def _cut(window: _Window, separator: str, *, fast: bool) -> Sequence[Any] | None:
-    """Take as many whole elements as there are, and the comma after them; None where no cut can be found."""
+    """Remove and return as many whole elements as there are, with the comma after them; None where no cut is found."""
     end = len(window.text)
     for _ in range(_CUTS):
         end = window.text.rfind(separator, 0, end)

@@ -1,5 +1,5 @@
 """
-What one line of output says, or why it says nothing: the reference that every faster path has to agree with.
+What one line of output says, or why it is invalid. Every faster way of reading has to agree with this module.
 
 The forms are those of PERSONALIZE.md's table, which the service was recorded to write or documented to. Pure.
 """
@@ -34,7 +34,7 @@ _NO_NUMBER = frozenset({"", "nan", "null", "none"})
 
 
 class BadLineError(ValueError):
-    """A line that gives no rows; the message says what was expected and what came."""
+    """A line that gives no rows. The message says what was expected, and what came."""
 
 
 def read_line(raw: bytes) -> Line:
@@ -50,13 +50,13 @@ def read_line(raw: bytes) -> Line:
 
 
 def brackets(data: bytes) -> int:
-    """Count the brackets that open, in texts, too: there are no more levels than these."""
+    """Count the opening brackets, those in texts included: the line has at most that many levels."""
     return data.count(b"[") + data.count(b"{")
 
 
 def check_levels(chunks: Iterable[bytes]) -> None:
     """
-    Make sure that JSON is not nested more deeply than every parser takes, wherever it is called.
+    Check that JSON is not nested more deeply than every parser allows, wherever it is called.
 
     :param chunks: Its bytes, in pieces of any size.
     :raises BadLineError: if it is.
@@ -134,7 +134,7 @@ SCORES, RELEVANCES = "output.scores", "output.itemsThemeRelevanceScores"
 
 def interpret(line: Any) -> Line:
     """
-    Tell what a line says, once it is parsed.
+    Return what a parsed line says.
 
     :param line: What the JSON parser made of it.
     :raises BadLineError: if it gives no rows.
@@ -149,7 +149,7 @@ def interpret(line: Any) -> Line:
 
 def read_head(line: Any) -> Head:
     """
-    Tell what a line says, without a look into its lists.
+    Return what a parsed line says, without looking into its lists.
 
     :param line: What the JSON parser made of it.
     :raises BadLineError: if it gives no rows.
@@ -211,7 +211,7 @@ def _entity(source: dict[str, Any], *, users: bool) -> tuple[RowKind, str | None
 
 def check_ids(ids: list[Any], where: str, first: int = 0) -> None:
     """
-    Make sure that each id of a list is text that a database can hold, see :func:`check_id`.
+    Check that each id of a list is text that a database can hold, as :func:`check_id` does.
 
     :param ids: The list, or a piece of it.
     :param where: What the list is called in a message.
@@ -232,7 +232,7 @@ def check_ids(ids: list[Any], where: str, first: int = 0) -> None:
 
 def check_id(value: Any, where: str) -> None:
     """
-    Make sure that a value is text that every database can hold.
+    Check that a value is text that every database can hold.
 
     :raises BadLineError: if it is no text, or has a NUL character (which PostgreSQL refuses) or half a surrogate pair
         (which no encoding takes) in it.
@@ -249,7 +249,7 @@ def check_id(value: Any, where: str) -> None:
 
 def numbers(values: Any, where: str, first: int = 0) -> list[float | None]:
     """
-    Make doubles, or None, of what stands beside the items.
+    Return the numbers that stand beside the items as doubles, or None where there is none.
 
     :param values: The list, or a piece of it; or None, for an empty one.
     :param where: What the list is called in a message.
@@ -268,7 +268,7 @@ def numbers(values: Any, where: str, first: int = 0) -> list[float | None]:
 
 def padded(values: list[float | None], count: int, where: str) -> list[float | None]:
     """
-    Give as many values as there are items, None for those that are missing.
+    Return as many values as there are items: None for those that are missing.
 
     :raises BadLineError: if there are more.
     """
@@ -278,7 +278,7 @@ def padded(values: list[float | None], count: int, where: str) -> list[float | N
 
 def check_count(given: int, count: int, where: str) -> None:
     """
-    Make sure that there are no more numbers than items.
+    Check that there are no more numbers than items.
 
     :raises BadLineError: if there are more: nobody could tell whose they are.
     """

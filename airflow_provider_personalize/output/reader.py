@@ -1,9 +1,9 @@
 """
-From the bytes of a job's output to rows, the lines that are no good set apart.
+Reads the bytes of a job's output into batches of rows, and sets invalid lines apart.
 
-This module is pure: it imports neither Airflow nor boto3. What one line means is :mod:`.lines`' business, how bytes are
-cut into lines :mod:`.blocks`', a line too long for memory :mod:`.giant`'s. With the extra ``fast`` installed, the lines
-that look as the service was recorded to write them are read by :mod:`.fast`, to the same rows.
+This module is pure: it imports neither Airflow nor boto3. :mod:`.blocks` cuts bytes into lines, :mod:`.lines` reads one
+line, and :mod:`.giant` one that is too long for memory. With the extra ``fast`` installed, :mod:`.fast` reads the lines
+of the form that the service was recorded to write, to the same rows.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LINE = re.compile(rb"[^ \t\r\n].*")
 
 class Reject(NamedTuple):
     """
-    A line that was set apart.
+    An invalid line that was set apart.
 
     :param object: The URI of the object that holds it.
     :param line: Its number there, from 1; blank lines count.
@@ -97,7 +97,7 @@ class OutputReader:
             yield Batch.of(checked)
 
     def _check_lines(self, uri: str, part: LineBlock, lines: list[bytes], indices: Sequence[int]) -> Iterator[Line]:
-        """Read these of the lines one by one, and set apart what is no good."""
+        """Read the lines of these indices one by one, and set apart the invalid ones."""
         bad: dict[int, str] = {}
         for index in indices:
             self.lines += 1
@@ -109,7 +109,7 @@ class OutputReader:
             self._find_rejects(uri, part, bad)
 
     def _find_rejects(self, uri: str, part: LineBlock, bad: dict[int, str]) -> None:
-        """Set apart the lines of these indices, each with its place: blank lines count there."""
+        """Set apart the lines of these indices. Blank lines count for a line's number."""
         number, after = part.number, 0
         for index, match in enumerate(_lines_in(part.data)):
             if index in bad:
@@ -155,10 +155,10 @@ class OutputReader:
 
 
 def _lines_in(data: bytes) -> Iterator[re.Match[bytes]]:
-    """Find the lines that are not blank: however many others there are, they take next to no time."""
+    """Yield the lines that are not blank, without spending time on the blank ones."""
     return (match for match in _LINE.finditer(data) if not match[0].isspace())
 
 
 def _storable(text: str) -> str:
-    """Cut a text short, and write what no database takes as escapes: NUL characters, and halves of surrogate pairs."""
+    """Shorten a text, and escape what no database takes: NUL characters, and halves of surrogate pairs."""
     return text[:REJECT_TEXT].encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")[:REJECT_TEXT]

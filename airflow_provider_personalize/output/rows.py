@@ -1,4 +1,4 @@
-"""The kinds of rows, and rows on their way from the parser to a table, column by column. Pure."""
+"""The kinds of rows, and the rows of lines on their way to a table, column by column. This module is pure."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ ROW_KINDS = (USER_RECOMMENDATIONS, RELATED_ITEMS, USER_SEGMENTS)
 
 def read_column_names(parameter: str, value: Any) -> dict[str, str | None] | None:
     """
-    Read other names for columns: ``{name: other name, or None to leave the column out}``.
+    Return other names for columns: ``{name: other name, or None to leave the column out}``.
 
     :raises InvalidRequestError: if one is for no column of any kind of rows.
     """
@@ -138,7 +138,7 @@ class Batch:
 
     @classmethod
     def of(cls, lines: Sequence[Line], first_rank: int = 1) -> Batch:
-        """Make a batch of lines that begin at this rank."""
+        """Return the batch of some lines, whose first rows have this rank."""
         if len(lines) == 1:
             line = lines[0]
             return cls(
@@ -163,7 +163,7 @@ class Batch:
         )
 
     def line_texts(self, field: str) -> Sequence[str | None]:
-        """Give the texts that the rows of a line share, line by line."""
+        """Return the texts that all rows of a line share, line by line."""
         match field:
             case "entity":
                 return self.entities
@@ -175,7 +175,7 @@ class Batch:
         raise AssertionError(f"unknown field {field!r}")
 
     def column(self, field: str) -> Iterable[Any]:
-        """Give one column's values, row by row."""
+        """Return one column's values, row by row."""
         match field:
             case "entity" | "theme" | "filter_values":
                 return chain.from_iterable(map(repeat, self.line_texts(field), self.counts))
@@ -192,11 +192,11 @@ class Batch:
         raise AssertionError(f"unknown field {field!r}")
 
     def rows(self, columns: Iterable[Column]) -> Iterator[tuple[Any, ...]]:
-        """Give the rows as tuples of these columns."""
+        """Yield the rows as tuples of these columns."""
         return zip(*(self.column(column.field) for column in columns), strict=True)
 
     def pieces(self, rows: int) -> Iterator[Batch]:
-        """Give the same rows in batches of at most so many."""
+        """Yield the same rows in batches of at most so many."""
         if len(self.items) <= rows:
             yield self
             return
@@ -225,7 +225,9 @@ class Batch:
 
     def with_rank_zero_rows(self) -> Batch:
         """
-        Give the same with a row of rank 0 for each line that has none: what a merge knows such an entity by.
+        Return the batch with a row of rank 0 added for each line without rows.
+
+        A merge replaces the rows of every entity that the job covers; by such a row it finds an entity that has none.
         """
         empty = [index for index, count in enumerate(self.counts) if not count]
         if not empty:

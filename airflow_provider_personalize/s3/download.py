@@ -40,7 +40,7 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
 class _WrongAnswerError(ValueError):
-    """An answer with other bytes than were asked for: a try that has brought nothing."""
+    """An answer with other bytes than were requested. It counts as a try that has brought nothing."""
 
 
 #: What a try may end in, besides what AWS itself says to try again.
@@ -141,10 +141,10 @@ def fetch(client: Any, item: StoredObject, start: int, end: int, *, tries: int =
 
 def _take_answer(client: Any, item: StoredObject, start: int, end: int, data: bytearray) -> None:
     """
-    Ask for what is missing of a range, and add what comes.
+    Request what is missing of a range, and add what comes to the data.
 
-    :param data: What there is of it.
-    :raises _WrongAnswerError: if something else comes; nothing of it is added.
+    :param data: The bytes of the range so far.
+    :raises _WrongAnswerError: if something else comes, of which nothing is added.
     """
     place = parse_s3_uri(item.uri, max_length=None)
     first = start + len(data)
@@ -175,10 +175,10 @@ def _take_answer(client: Any, item: StoredObject, start: int, end: int, data: by
 
 def _answered_range(answer: dict[str, Any], item: StoredObject) -> tuple[int, int]:
     """
-    Tell from the headers which bytes an answer holds: the first, and the one after the last.
+    Return which bytes an answer holds, by its headers: the first, and the one after the last.
 
-    :raises MissingOutputError: if they are another object's, by now.
-    :raises _WrongAnswerError: if nobody can tell.
+    :raises MissingOutputError: if they are those of another object by now.
+    :raises _WrongAnswerError: if the headers do not say it, or contradict each other.
     """
     status = answer["ResponseMetadata"]["HTTPStatusCode"]
     told = answer.get("ContentRange")

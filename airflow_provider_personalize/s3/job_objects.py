@@ -1,5 +1,5 @@
 """
-Which objects are a job's own output: one for each object of its input, and no other.
+Which objects are the output of a job: one for each object of its input, and no other.
 
 Both of a job's paths are prefixes, so its output, and that of other jobs, may lie where its input lies, and a list of
 the input may show it: names, the service's ``_CHECK``, the first line and the time tell them apart.
@@ -34,7 +34,7 @@ _INPUT_LINE = re.compile(
 
 def objects_of_job(client: Any, description: dict[str, Any]) -> list[StoredObject]:
     """
-    Find the output of a job: one object for each object of its input, and no other.
+    Return the output of a job: one object for each object of its input, and no other.
 
     :param client: An S3 client.
     :param description: The job's description.
@@ -90,7 +90,7 @@ def _in_folder(client: Any, folder: S3Uri, names: list[str]) -> dict[str, Stored
 
 class _Inputs:
     """
-    What of a list of the input's prefix is the job's input.
+    Tells which objects under the input's prefix are the job's input.
 
     Another job's output, an earlier night's or a later one's, is left out even where the service has read it: its lines
     are no input, and whatever came of them are errors.
@@ -115,7 +115,7 @@ class _Inputs:
         self._created = created
 
     def has(self, item: StoredObject) -> bool:
-        """Tell whether an object is the job's input."""
+        """Return whether an object is the job's input."""
         name = _name(item)
         if name == CHECK:
             return False

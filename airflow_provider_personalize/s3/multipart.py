@@ -1,5 +1,5 @@
 """
-Part files under an S3 prefix that appear all together: nothing of a run is seen until all of it is there.
+Part files under an S3 prefix that appear all together: none is visible before all of them are uploaded.
 
 Every file goes up as a multipart upload, and S3 shows an upload's object only when the upload is completed. That is
 done at the very end, so whatever fails before leaves the prefix as it was.
@@ -36,7 +36,7 @@ _PART_NAME = re.compile(r"part-\d{5}\.json")
 
 
 def part_name(index: int) -> str:
-    """Give the name of the n-th part file, from 0."""
+    """Return the name of the n-th part file, from 0."""
     return f"part-{index:05}.json"
 
 
@@ -55,8 +55,8 @@ class _File:
 
 class MultipartFiles:
     """
-    The part files of one run, as a context manager: :meth:`write` lines, then :meth:`publish`; left without that, it
-    takes back what it has uploaded.
+    The part files of one run, as a context manager: :meth:`write` lines, then :meth:`publish` them. When it is left
+    without that, it aborts what it has uploaded.
 
     The prefix belongs to it. It replaces and deletes nothing but part files of its own naming, and refuses to start
     where other objects are, since a job would read them too. A run that begins takes the prefix over from one that is
@@ -68,7 +68,7 @@ class MultipartFiles:
     :param max_lines: The most lines of one file; can be set until the first line is written.
     :param max_bytes: The most bytes of one file.
     :param max_files: The most files.
-    :param renew: Gives another client, with fresh credentials, where those of this one have expired.
+    :param renew: Returns another client, with fresh credentials, where those of this one have expired.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class MultipartFiles:
 
     def __enter__(self) -> Self:
         """
-        Make sure that the prefix is free for this run.
+        Check that the prefix is free for this run, and claim it.
 
         :raises InvalidRequestError: if other objects than part files are there.
         :raises PersonalizeError: if another run begins at the same time.
@@ -129,7 +129,7 @@ class MultipartFiles:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Take back what was uploaded and not published."""
+        """Abort the uploads that were not published."""
         self._pool.shutdown(cancel_futures=True)
         started = [file for file in self._files if not file.upload_id.cancelled() and not file.upload_id.exception()]
         with ThreadPoolExecutor(THREADS) as pool:

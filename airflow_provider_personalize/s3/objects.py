@@ -44,7 +44,7 @@ class StoredObject:
 
 def objects_at(client: Callable[[], Any], uri: str) -> list[StoredObject]:
     """
-    Find the output at a URI: one object, or all ``.out`` and ``.out.gz`` objects under a prefix that ends in ``/``.
+    Return the output at a URI: one object, or all ``.out`` and ``.out.gz`` objects under a prefix that ends in ``/``.
 
     :param client: Returns an S3 client; called only where one is needed.
     :param uri: ``s3://…`` or ``file:///…``.

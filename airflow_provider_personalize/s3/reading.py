@@ -1,4 +1,4 @@
-"""Threads that read S3 ahead of who takes what they bring, and that end when nobody takes it any more."""
+"""Threads that read from S3 in advance, and that end as soon as nobody wants what they read."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ T = TypeVar("T")
 
 
 class _LeftError(Exception):
-    """Nobody waits for the answer any more."""
+    """The reading that a request belongs to was left."""
 
 
 class Reading:
     """
-    One reading of S3. A context manager; once it is left, from whichever thread, no request of its own goes out.
+    One reading from S3, as a context manager. Once it is left, by whichever thread, it sends no more requests.
 
     Its threads are daemons, so that not even one that waits for a silent server holds up the end of the process.
     """
@@ -35,7 +35,7 @@ class Reading:
         self.leave()
 
     def leave(self) -> None:
-        """End what goes on: pauses, and answers that are still coming."""
+        """End the pauses, and the answers that are still coming in."""
         self._left.set()
         for body in tuple(self._bodies):
             # Closing would wait for the thread that reads; this one wakes it (with urllib3 from 2.3 on).
@@ -44,7 +44,7 @@ class Reading:
 
     def go_on(self) -> None:
         """
-        Make sure that somebody waits.
+        Check that the reading was not left.
 
         :raises _LeftError: if not.
         """
@@ -52,7 +52,7 @@ class Reading:
             raise _LeftError("The reading was left.")
 
     def pause(self, seconds: float) -> None:
-        """Wait, unless the reading is left."""
+        """Wait for some seconds, or until the reading is left."""
         self._left.wait(seconds)
         self.go_on()
 
@@ -68,7 +68,7 @@ class Reading:
                 self._bodies.discard(body)
 
     def submit(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Call on a thread of its own."""
+        """Call a function on a thread of its own."""
         future: Future[T] = Future()
 
         def run() -> None:
@@ -87,7 +87,7 @@ _NEVER_LEFT = Reading()
 
 
 def current_reading() -> Reading:
-    """Give the reading that this thread works for; outside of any, one that is never left."""
+    """Return the reading that this thread works for; outside of any, one that is never left."""
     return _current.get(_NEVER_LEFT)
 
 
@@ -96,5 +96,5 @@ def _go_on(**_: object) -> None:
 
 
 def end_with_reading(client: Any) -> None:
-    """Let a client of S3 ask nothing for a reading that is left: its own retries would go on for minutes."""
+    """Keep an S3 client from sending requests for a reading that was left: its own retries would go on for minutes."""
     client.meta.events.register_first("before-send.s3.GetObject", _go_on, unique_id="personalize-reading")

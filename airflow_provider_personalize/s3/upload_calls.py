@@ -32,7 +32,7 @@ class PrefixCalls:
 
     :param client: boto3's S3 client.
     :param prefix: The prefix.
-    :param renew: Gives another client with fresh credentials; by default, the same one is asked again, which renews
+    :param renew: Returns another client with fresh credentials; by default, the same one is asked again, which renews
         those that botocore can renew.
     """
 
@@ -61,7 +61,7 @@ class PrefixCalls:
                     self._client = self._renew()
 
     def object_keys(self) -> Iterator[str]:
-        """Give the keys of the objects under the prefix."""
+        """Yield the keys of the objects under the prefix."""
         marker: dict[str, str] = {}
         while True:
             answer = self("list_objects_v2", Prefix=self.prefix.key, **marker)
@@ -71,7 +71,7 @@ class PrefixCalls:
             marker = {"ContinuationToken": answer["NextContinuationToken"]}
 
     def uploads(self, prefix: str) -> list[tuple[str, str]]:
-        """Give the unfinished uploads under a prefix of keys: their keys and ids."""
+        """Return the keys and ids of the unfinished uploads under a prefix of keys."""
         found: list[tuple[str, str]] = []
         marker: dict[str, str] = {}
         while True:
@@ -99,10 +99,10 @@ class PrefixCalls:
 
 class Claim:
     """
-    Says to other runs that one is at the prefix, so that two of them do not mix their files.
+    Shows other runs that one writes under the prefix, so that two runs do not mix their files.
 
-    It is an upload of its own, which is never completed. A run that begins takes the prefix over from whoever has it,
-    since a run that was killed looks no different; whoever was there finds that out before its files appear.
+    It is a multipart upload of its own, which is never completed. A run that begins takes the prefix over from the run
+    that has it, since one that was killed looks no different; the earlier run finds that out before its files appear.
 
     :param calls: The calls to S3.
     :param upload_args: Further arguments of ``CreateMultipartUpload``.
@@ -117,12 +117,12 @@ class Claim:
         self._seen = False
 
     def is_key(self, key: str) -> bool:
-        """Tell whether a key is that of a claim."""
+        """Return whether a key is that of a claim."""
         return key == self._key
 
     def take(self) -> None:
         """
-        Take the prefix, once those of earlier runs were aborted.
+        Claim the prefix for this run, and abort the claims of earlier runs.
 
         :raises PersonalizeError: if another run takes it at the same time.
         """
@@ -138,7 +138,7 @@ class Claim:
 
     def check(self) -> None:
         """
-        Make sure that no other run has begun meanwhile.
+        Check that no other run has claimed the prefix meanwhile.
 
         :raises PersonalizeError: if one has.
         """
@@ -147,7 +147,7 @@ class Claim:
             raise self._taken()
 
     def give_back(self) -> None:
-        """Let the prefix go."""
+        """Give up the claim."""
         if self._id is not None:
             self._calls.abort(self._key, self._id)
             self._id = None

@@ -1,4 +1,4 @@
-"""From a query to the input lines of a batch job on S3."""
+"""Write the rows of a query to S3, as the input lines of a batch job."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ class SqlToPersonalizeInputOperator(ReadArguments, PersonalizeTaskMixin, AwsBase
         self.check_literals()
 
     def execute(self, context: Context) -> str:
-        """Write the lines, and give their prefix."""
+        """Write the lines, and return their prefix."""
         started = time.monotonic()
         self.read_arguments()
         prefix = _prefix(self.s3_uri)
@@ -187,7 +187,7 @@ class SqlToPersonalizeInputOperator(ReadArguments, PersonalizeTaskMixin, AwsBase
         return str(prefix)
 
     def get_openlineage_facets_on_start(self) -> OperatorLineage[Any, Any]:
-        """Tell OpenLineage, at the start and again at the end, what the query reads and where its lines go."""
+        """Return what the query reads and where its lines go, for OpenLineage, at the start and again at the end."""
         return query_lineage(
             self.sql_conn_id,
             mapping("hook_params", self.hook_params),
@@ -205,7 +205,7 @@ class SqlToPersonalizeInputOperator(ReadArguments, PersonalizeTaskMixin, AwsBase
         return {**encryption, **(self.extra_args or {})}
 
     def _copy(self, query: QueryRows, lines: InputRows, files: MultipartFiles) -> int:
-        """Encode and write the query's rows, and give their number; the next batch is fetched meanwhile."""
+        """Encode and write the query's rows while the next batch is fetched, and return their number."""
 
         def write(batch: RowBatch, first_row: int) -> int:
             return files.write(*lines.encode(batch.rows(), first_row))
@@ -238,6 +238,6 @@ class SqlToPersonalizeInputOperator(ReadArguments, PersonalizeTaskMixin, AwsBase
             files.delete_parts()
             raise AirflowSkipException(f"The query has no rows: there is no input for a job, and {prefix} is empty.")
         raise InvalidRequestError(
-            "sql: expected at least one row, got none, and a job without input lines is none. Check the query and its "
+            "sql: expected at least one row, got none: a job cannot run without input lines. Check the query and its "
             f"parameters; or set allow_empty=True to skip the rest of the branch instead. {prefix} is unchanged."
         )

@@ -12,7 +12,7 @@ from airflow_provider_personalize.uris import parse_s3_uri
 
 
 def without_output(sizes: Mapping[str, int], output_uri: str | None) -> list[str]:
-    """Leave out what jobs have written beside their input, or under it."""
+    """Return the keys of objects that are no output which jobs have written beside their input, or under it."""
     names = {key.rpartition("/")[2] for key in sizes}
     folder = parse_s3_uri(f"{output_uri.rstrip('/')}/", max_length=None).key if output_uri else None
 
@@ -27,7 +27,7 @@ def without_output(sizes: Mapping[str, int], output_uri: str | None) -> list[str
 
 def neighbours(prefix: str, keys: Iterable[str]) -> list[str]:
     """
-    Give the keys that are under a prefix by chance.
+    Return the keys that begin with a prefix by chance.
 
     A prefix of names, as ``users_`` over ``users_0`` and ``users_1``, is as good as a folder. But what lies in another
     folder, as ``in_test/`` is to ``in``, or beside the very object that was named, was not meant.

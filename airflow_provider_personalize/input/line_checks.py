@@ -1,5 +1,5 @@
 """
-What makes a line of a job's input invalid.
+What makes one line of a job's input invalid: its keys' values, and an entity that stands in several lines.
 
 This module is pure: it imports neither Airflow nor boto3.
 """
@@ -37,7 +37,7 @@ FILTER_VALUE = re.compile(r'(?:"[^"\\]*",\s*)*"[^"\\]*"')
 
 def good_lines(choices: Iterable[Keys], placeholders: Iterable[frozenset[str]]) -> re.Pattern[bytes]:
     """
-    Make the pattern of a run of lines that are good at first sight.
+    Return a pattern that matches a run of lines that are good at first sight.
 
     :param choices: The sets of keys that a line may have.
     :param placeholders: The sets of placeholders that a line may give values for.
@@ -65,9 +65,10 @@ def _filter_patterns(names: frozenset[str]) -> Iterator[bytes]:
 
 class Repeats:
     """
-    Looks for an entity that stands in several lines, each with other filter values, or another list of items.
+    Look for an entity that stands in several lines with other filter values, or with another list of items.
 
-    Only so many lines are compared, so that memory does not grow with the input; and only the first find is told.
+    Only the first lines are compared, so that memory does not grow with the input, and only the first such entity is
+    reported.
     """
 
     def __init__(self) -> None:
@@ -76,12 +77,12 @@ class Repeats:
 
     def look(self, uri: str, text: bytes, number: int) -> tuple[str, str] | None:
         """
-        Look through lines.
+        Look through some lines.
 
         :param uri: The URI of their object.
         :param text: The lines.
         :param number: How many lines come before them.
-        :return: Where an entity stands again, and which it is and where it stood before; None where all is well.
+        :return: Where an entity stands again, and a text with its id and its first place; None where none does.
         """
         if self._seen is None or len(self._seen) >= COMPARED_LINES:
             return None
@@ -100,7 +101,7 @@ class Repeats:
 
 
 def is_utf8(text: bytes) -> bool:
-    """Tell whether bytes are UTF-8."""
+    """Return whether bytes are UTF-8."""
     try:
         text.decode()
     except UnicodeDecodeError:
@@ -109,7 +110,7 @@ def is_utf8(text: bytes) -> bool:
 
 
 def is_encodable(text: str) -> bool:
-    """Tell whether text has no half of a surrogate pair, which no encoding takes."""
+    """Return whether a text has no half of a surrogate pair, which no encoding takes."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -118,7 +119,7 @@ def is_encodable(text: str) -> bool:
 
 
 def value_problem(key: str, value: Any) -> str | None:
-    """Say what is wrong with the value of a key, or None where nothing is."""
+    """Return what is wrong with the value of a key, or None."""
     match key:
         case "itemAttributes":
             if isinstance(value, str):
