@@ -175,14 +175,14 @@ class SqlToPersonalizeInputOperator(ReadArguments, PersonalizeTaskMixin, AwsBase
         self._written = Amount(rows, files.bytes, file_count)
         seconds = time.monotonic() - started
         self.log.info(
-            "Wrote %s lines with %s in %s files (%s bytes) under %s in %.1f s (%s rows/s)",
-            f"{rows:,}",
-            " and ".join(sorted(lines.keys)),
-            f"{file_count:,}",
-            f"{files.bytes:,}",
+            "Wrote the input under %s in %.1f s. Keys: %s; lines: %s (%s/s); files: %s; bytes: %s.",
             prefix,
             seconds,
+            ", ".join(sorted(lines.keys)),
+            f"{rows:,}",
             f"{rows / seconds:,.0f}",
+            f"{file_count:,}",
+            f"{files.bytes:,}",
         )
         return str(prefix)
 
