@@ -15,13 +15,13 @@ from typing import Any
 from airflow_provider_personalize.service.expressions import item_attributes_problem
 from airflow_provider_personalize.service.recipes import LINE_KEYS, MAX_ID_LENGTH, Keys
 
-#: The lines that are looked through for one entity in several.
+#: How many lines are compared to find an entity that stands in several.
 COMPARED_LINES = 100_000
-#: Bytes from which on a line cannot be meant: the longest list of the longest ids is far shorter.
+#: The most bytes of a line: the longest list of the longest ids is far shorter.
 MAX_LINE_BYTES = 16_000_000
 
-# A plainly good id begins with a byte that no blank character begins with, and has no escapes. Whatever else may be
-# good is for the parser to say. Possessive repeats (*+) do not backtrack, so a run may have any length.
+# An id that is good at first sight begins with a byte that no blank character begins with, and has no escapes. The
+# parser decides about all others. Possessive repeats (*+) do not backtrack, so a run may have any length.
 _GOOD_ID = rb'"[!#-\[\]-~\xc3-\xdf\xe4-\xf4][^"\\\x00-\x1f]{0,%d}+"' % (MAX_ID_LENGTH - 1)
 _GOOD_VALUE: Mapping[str, bytes] = {
     "userId": _GOOD_ID,
@@ -93,7 +93,7 @@ class Repeats:
                 beside = json.dumps([line.get("filterValues"), line.get("itemList")], sort_keys=True)
                 first = self._seen.setdefault(hash(entity), (hash(beside), uri, line_number))
             except (ValueError, TypeError, StopIteration, RecursionError):
-                continue  # That is a problem of its own.
+                continue  # The line is invalid, and is reported as such.
             if first[0] != hash(beside):
                 self._seen = None
                 return f"{uri}, line {line_number}", f"{entity!r} stands in {first[1]}, line {first[2]}, too"

@@ -100,7 +100,7 @@ class InputRows:
             values = ", ".join(f'"{placeholder}": %s' for placeholder in filter_values or {})
             line += f', "filterValues": {{{values}}}'
         self._fields = (*fields.values(), *filters)
-        # Joining what differs with what every line begins and ends with is faster than formatting each.
+        # Joining the parts that differ by what every line ends and begins with is faster than formatting each line.
         self._before, middle = f"{{{line}}}\n".split("%s", 1)
         middle, value, self._after = f"%s{middle}".rpartition("%s")
         self._format = middle + value

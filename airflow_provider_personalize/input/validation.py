@@ -79,7 +79,7 @@ class InputCheck(Problems):
         self._choices = (recipe.lines if recipe else ()) or (*LINE_KEYS, Keys())
         self._good = good_lines(self._choices, [self.placeholders | self.optional_placeholders])
         self._missing_told = False
-        # Elsewhere, another line of the same entity says nothing else.
+        # Without these, a second line of the same entity says the same as the first.
         may_repeat = self.placeholders or self.optional_placeholders or RANKING in self._choices
         self._repeats = Repeats() if may_repeat else None
 
@@ -92,10 +92,10 @@ class InputCheck(Problems):
         :param input_uri: The job's ``input_uri``.
         :param objects: Key and size, in bytes, of every object whose key begins with that of the URI.
         :param output_uri: The job's ``output_uri``.
-        :return: The keys of those whose lines are input: not those that are empty, nor other jobs' output.
+        :return: The keys of the objects whose lines are input: neither empty ones, nor other jobs' output.
         """
         prefix = parse_s3_uri(input_uri, parameter="input_uri", max_length=None)
-        # What is empty is a folder, as the S3 console makes one, or a marker, as Spark's _SUCCESS: no lines to miss.
+        # Empty objects are folders, as the S3 console makes them, or markers, as Spark's _SUCCESS: they have no lines.
         sizes = {key: size for key, size in objects if size}
         keys = without_output(sizes, output_uri)
         if left_out := sizes.keys() - keys:
@@ -255,7 +255,7 @@ class InputCheck(Problems):
             return f"expected JSON in UTF-8, got {raw[:100]!r} ({error}); write one object to a line, without a BOM."
         if not isinstance(line, dict):
             return f"expected a JSON object, got {raw[:100]!r}."
-        # What no recipe knows is the service's to judge; what another recipe knows tells of a mistake.
+        # A key that no recipe knows is left to the service; one that another recipe knows is a mistake.
         given = Keys(line) - {"filterValues"}
         keys = given & KNOWN_KEYS or given
         if keys not in self._choices and not (self.new_recipe and given):

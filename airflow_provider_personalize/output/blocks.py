@@ -23,8 +23,8 @@ GIANT = 1 << 20
 _GUNZIP_STEP = 1 << 20
 #: The least that is handed on at once, but for the last, in bytes.
 _PIECE = 1 << 18
-#: How much of a gzip member is looked at first, in bytes. What lies behind its end is copied, so that with more of it
-#: many small members would take time by the square of their number.
+#: How many bytes of a gzip member are decompressed first. What lies behind its end is copied, so larger steps would
+#: make many small members take time by the square of their number.
 _FIRST_STEP = 1 << 12
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZEROS = re.compile(rb"\0*")

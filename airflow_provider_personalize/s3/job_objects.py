@@ -1,8 +1,8 @@
 """
 Which objects are the output of a job: one for each object of its input, and no other.
 
-Both of a job's paths are prefixes, so its output, and that of other jobs, may lie where its input lies, and a list of
-the input may show it: names, the service's ``_CHECK``, the first line and the time tell them apart.
+Both paths of a job are prefixes, so its output, and that of other jobs, may lie among its input. Names, the service's
+``_CHECK``, the first line and the time tell output from input.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from airflow_provider_personalize.uris import S3Uri, parse_s3_uri
 #: What the service adds to an input object's name, and what it leaves beside the output.
 OUT, CHECK = ".out", "_CHECK"
 
-#: How much of an object is read to tell whether it is output, and in how many tries.
+#: How many bytes of an object are read to decide whether it is output, and in how many tries.
 _BEGINNING, _TRIES = 16 << 10, 3
 #: How a line of output begins: no line of input does.
 _OUTPUT_LINE = re.compile(
@@ -58,7 +58,7 @@ def objects_of_job(client: Any, description: dict[str, Any]) -> list[StoredObjec
     found = _in_folder(client, target, [_name(item) + OUT for item in inputs])
     expected: dict[str, str] = {}
     objects = []
-    # An object without a line, as Spark's _SUCCESS, has nothing to lose: it may have no output, or the same as another.
+    # An empty object, as Spark's _SUCCESS, has no lines to lose: its output may be missing, or be another's, too.
     for item in sorted(inputs, key=lambda item: not item.size):
         uri = f"{target}{_name(item)}{OUT}"
         if uri in expected and not item.size:
@@ -81,7 +81,7 @@ def objects_of_job(client: Any, description: dict[str, Any]) -> list[StoredObjec
 
 
 def _in_folder(client: Any, folder: S3Uri, names: list[str]) -> dict[str, StoredObject]:
-    """List no more of a folder than is needed to see the objects of these names: it may be a bucket's root."""
+    """Return the objects of these names, and list no more of the folder than that takes: it may be a bucket's root."""
     beginning = os.path.commonprefix(names)  # noqa: RUF071 (characters are what S3 compares)
     place = S3Uri(folder.bucket, folder.key + beginning)
     wanted = {f"{folder}{name}" for name in names}
@@ -92,8 +92,8 @@ class _Inputs:
     """
     Tells which objects under the input's prefix are the job's input.
 
-    Another job's output, an earlier night's or a later one's, is left out even where the service has read it: its lines
-    are no input, and whatever came of them are errors.
+    The output of another job, earlier or later, is left out even where the service has read it: its lines are no input,
+    and the results of such lines are errors.
 
     :param client: An S3 client.
     :param source: The input's prefix.
@@ -126,7 +126,7 @@ class _Inputs:
             return False
         if not item.size:
             return True
-        # The name does not decide: input may be called so, too, and anything may lie under the output's folder.
+        # The name alone does not decide: input may have such a name, and anything may lie under the output's folder.
         beginning = self._beginning(item)
         if _OUTPUT_LINE.match(beginning):
             return False
@@ -137,7 +137,7 @@ class _Inputs:
         try:
             return fetch(self._client, item, 0, min(item.size, _BEGINNING), tries=_TRIES)
         except PersonalizeError:
-            # Whoever loads need not be allowed to read the input.
+            # An identity that may read the output need not be allowed to read the input.
             return b""
 
 

@@ -58,9 +58,9 @@ class MultipartFiles:
     The part files of one run, as a context manager: :meth:`write` lines, then :meth:`publish` them. When it is left
     without that, it aborts what it has uploaded.
 
-    The prefix belongs to it. It replaces and deletes nothing but part files of its own naming, and refuses to start
-    where other objects are, since a job would read them too. A run that begins takes the prefix over from one that is
-    there, which then fails before its files appear.
+    The prefix has to hold nothing else. Only part files of this naming are replaced or deleted, and other objects are
+    an error, since a job would read them, too. A run that begins takes the prefix over from an earlier one that still
+    works there, which then fails before its files appear.
 
     :param client: boto3's S3 client.
     :param prefix: The prefix, ending in ``/``.
@@ -93,7 +93,7 @@ class MultipartFiles:
         self._max_files = max_files
         self._files: list[_File] = []
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="personalize-upload")
-        # A part takes a place until it is uploaded, and whoever writes waits for one: so memory holds no more parts.
+        # Writing waits until fewer parts than this are on their way up, so that memory does not grow with the input.
         self._places = BoundedSemaphore(THREADS)
         self._failure: BaseException | None = None
 
@@ -171,8 +171,8 @@ class MultipartFiles:
         """
         Finish every upload, then let all files appear, and delete those of an earlier run that are not among them.
 
-        Until the first file appears, the prefix is untouched. Should it fail among them, or be killed, some files are
-        of this run and some of an earlier one; another run puts that right.
+        Until the first file appears, the prefix is untouched. If this fails between two files, or is killed, some files
+        are of this run and some of an earlier one, until the next run replaces them all.
 
         :raises PersonalizeError: if another run has begun at the prefix.
         """
@@ -225,7 +225,7 @@ class MultipartFiles:
         except ClientError as error:
             log.info("Unfinished uploads of earlier runs were not looked for: %s", error)
             return
-        # The claim first: a run that is there after all then knows before it looks whether it may publish.
+        # The claim first: a run that still works there then learns of it before it publishes.
         for key, upload_id in sorted(uploads, key=lambda upload: not self._claim.is_key(upload[0])):
             if self._is_ours(key) or self._claim.is_key(key):
                 log.info("Aborting the unfinished upload of %s that an earlier run has left", key)
@@ -279,7 +279,7 @@ class MultipartFiles:
             answer = self._calls(
                 "upload_part",
                 Key=file.key,
-                # Submitted before any of its parts, so it never waits for a thread that waits for it.
+                # It was submitted before any of its parts, so this cannot wait for a thread that waits for this one.
                 UploadId=file.upload_id.result(),
                 PartNumber=number,
                 Body=body,
@@ -289,7 +289,7 @@ class MultipartFiles:
             raise
         finally:
             self._places.release()
-        # Where the client adds checksums, completing the upload takes them too.
+        # A client that adds checksums to the parts has to repeat them when it completes the upload.
         checksums = {name: answer[name] for name in answer if re.fullmatch(r"Checksum(CRC|SHA).+", name)}
         return {"PartNumber": number, "ETag": answer["ETag"], **checksums}
 

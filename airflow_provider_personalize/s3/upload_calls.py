@@ -1,4 +1,4 @@
-"""S3's calls under one prefix: credentials that expire are renewed, and the prefix is one run's at a time."""
+"""Calls to S3 under one prefix: expired credentials are renewed, and one run at a time has the prefix."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from airflow_provider_personalize.uris import S3Uri
 
 log = logging.getLogger(__name__)
 
-#: How often a call is sent while its credentials have expired; about a minute in all. The first repeat comes at once.
+#: How often a call is sent with expired credentials, for about a minute in all. The first repeat comes at once.
 EXPIRED_TRIES = 8
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 15.0
-#: The upload that says that a run is at the prefix. It is never completed, so there never is such an object.
+#: The name of the upload that shows that a run writes under the prefix. It is never completed, so no object appears.
 CLAIM_NAME = "_running"
 
 
@@ -113,7 +113,7 @@ class Claim:
         self._upload_args = upload_args
         self._key = f"{calls.prefix.key}{CLAIM_NAME}"
         self._id: str | None = None
-        # Some stores list no uploads, and some identities may not: what cannot be seen is no sign of another run.
+        # Some stores do not list uploads, and some identities may not: then a missing claim says nothing.
         self._seen = False
 
     def is_key(self, key: str) -> bool:
@@ -129,7 +129,7 @@ class Claim:
         self._id = str(self._calls("create_multipart_upload", Key=self._key, **self._upload_args)["UploadId"])
         claims = self._claims()
         self._seen = self._id in claims
-        # Both see both, and the same one of them goes on.
+        # Of two runs that begin at once, both see both claims, and the one with the higher id goes on.
         if any(other > self._id for other in claims):
             raise self._taken()
         for other in claims:
