@@ -260,6 +260,27 @@ def test_every_parameter_is_there(page):
     assert told <= taken
 
 
+@pytest.mark.parametrize(
+    ("page", "parameter", "told"),
+    [
+        ("docs/reference/jobs.md", "poll_interval", lambda default: f"({default:g})"),
+        ("docs/reference/jobs.md", "timeout", lambda default: f"({default / 3600:g} hours)"),
+        ("docs/reference/jobs.md", "quota_wait_timeout", lambda default: f"(default: {default / 3600:g} hours)"),
+        ("docs/reference/jobs.md", "if_job_exists", lambda default: f'`"{default}"` (the default)'),
+        ("docs/reference/jobs.md", "validate_input", lambda default: f'`"{default}"` (the default)'),
+        ("docs/reference/output.md", "max_reject_rate", lambda default: f"(default: {default})"),
+        ("docs/reference/output.md", "write_mode", lambda default: f"`{default}` (default)"),
+    ],
+)
+def test_the_defaults_that_are_told_are_true(page, parameter, told):
+    constructors = [vars(base)["__init__"] for base in OPERATORS[TOLD_ON[page][0]].__mro__ if "__init__" in vars(base)]
+    found = [inspect.signature(inspect.unwrap(function)).parameters.get(parameter) for function in constructors]
+    default = next(one.default for one in found if one is not None)
+    cells = [" ".join(row) for table in tables(PAGES[page]) for row in table if parameter in names(row[0])]
+    cells += [" ".join(row) for table in tables(PAGES[page]) if table[0][0] == f"`{parameter}`" for row in table]
+    assert told(default) in " ".join(cells)
+
+
 def test_rows_and_write_modes_are_as_they_are():
     found = {table[0][0]: table[1:] for table in tables(PAGES["docs/reference/output.md"])}
     assert [names(row[1]) for row in found["kind"]] == [[c.name for c in kind.columns] for kind in ROW_KINDS]
