@@ -167,7 +167,7 @@ def test_the_map_of_the_house_is_true():
     told = {name.removesuffix(".py"): row[2] == "yes" for row in table for name in names(row[0])}
     there = {house.room_of(module) for module in house.modules()} - {""}
     assert there <= told.keys(), "each room has a row in docs/design.md"
-    floors = [house.FLOOR[name] for name in told]
+    floors = [house.FLOOR[name] for name in told if name in there]
     assert floors == sorted(floors)
     assert {name for name, is_pure in told.items() if is_pure} & there == set(house.pure()) & there
 
