@@ -36,6 +36,11 @@ def get_provider_info() -> dict[str, Any]:
                 "python-module": f"{package}.transfers.sql_to_personalize",
             },
             {
+                "source-integration-name": "SQL",
+                "target-integration-name": integration,
+                "python-module": f"{package}.transfers.sql_to_personalize_dataset",
+            },
+            {
                 "source-integration-name": integration,
                 "target-integration-name": "SQL",
                 "python-module": f"{package}.transfers.personalize_to_sql",

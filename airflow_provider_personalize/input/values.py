@@ -43,7 +43,7 @@ def _shown(value: Any) -> str:
     return f"{type(value).__name__} {text if len(text) <= 100 else text[:100] + '…'}"
 
 
-def _check_characters(text: str, what: str) -> None:
+def check_characters(text: str, what: str) -> None:
     if found := _UNWRITABLE.search(text):
         name = "NUL (U+0000)" if found[0] == "\0" else f"half a surrogate pair (U+{ord(found[0]):04X})"
         raise ValueError(
@@ -52,7 +52,7 @@ def _check_characters(text: str, what: str) -> None:
         )
 
 
-def _number(value: Any, what: str) -> str:
+def number_text(value: Any, what: str) -> str:
     """Return a number's digits: a whole number without decimals, however the database's type pads it."""
     if isinstance(value, float) and abs(value) >= _INEXACT:
         raise ValueError(
@@ -83,7 +83,7 @@ def id_text(value: Any) -> str:
         case int() | UUID():
             text = str(value)
         case float() | Decimal():
-            text = _number(value, "an id, text or a whole number")
+            text = number_text(value, "an id, text or a whole number")
             if "." in text:
                 raise ValueError(
                     f"expected an id, text or a whole number, got {_shown(value)}; cast it to text in the query if "
@@ -100,7 +100,7 @@ def id_text(value: Any) -> str:
             f"expected an id of at most {MAX_ID_LENGTH} characters, got {len(text)}: {text[:50]!r}…; the service "
             "knows no such id."
         )
-    _check_characters(text, "an id")
+    check_characters(text, "an id")
     return text
 
 
@@ -136,7 +136,7 @@ def plain_ids(values: Sequence[Any]) -> Sequence[str] | None:
     return values if _PLAIN_IDS.fullmatch(text) and text.count('"') == len(values) - 1 else None
 
 
-def _as_list(value: Any) -> list[Any] | None:
+def as_list(value: Any) -> list[Any] | None:
     """Return the elements of an array, or of text that is a JSON array; None where it is neither."""
     if isinstance(value, list | tuple):
         return list(value)
@@ -150,7 +150,7 @@ def _as_list(value: Any) -> list[Any] | None:
 
 
 def _encode_item_list(value: Any) -> str:
-    elements = _as_list(value)
+    elements = as_list(value)
     if elements is None:
         raise ValueError(
             'expected a list of item ids, as an array or as text that is a JSON array like ["27", "886"], got '
@@ -166,14 +166,14 @@ def _encode_item_attributes(value: Any) -> str:
     problem = item_attributes_problem(text) if text is not None else f"expected an expression, got {_shown(value)}."
     if text is None or problem:
         raise ValueError(problem)
-    _check_characters(text, "an expression")
+    check_characters(text, "an expression")
     return _escape(text)
 
 
 def _filter_text(value: Any) -> str:
     match value:
         case str():
-            _check_characters(value, "a filter value")
+            check_characters(value, "a filter value")
             if '"' in value or "\\" in value:
                 raise ValueError(
                     f"expected filter values without double quotes and backslashes, got {_shown(value)}: the service "
@@ -185,7 +185,7 @@ def _filter_text(value: Any) -> str:
                 "expected a filter value, got null; leave such rows out, or coalesce to a value that no item has."
             )
         case int() | float() | Decimal() if not isinstance(value, bool):
-            return _number(value, "a filter value")
+            return number_text(value, "a filter value")
         case UUID():
             return str(value)
         case _:
@@ -196,7 +196,7 @@ def _filter_text(value: Any) -> str:
 
 
 def _encode_filter_value(value: Any) -> str:
-    elements = _as_list(value)
+    elements = as_list(value)
     if elements is None:
         elements = [value]
     if not elements:

@@ -32,12 +32,13 @@ PART_BYTES = 8 * 1024 * 1024
 #: Parts that go up at the same time.
 THREADS = 4
 
-_PART_NAME = re.compile(r"part-\d{5}\.json")
+#: What the objects of each kind of part file are called, by the ending of their names.
+_CONTENT_TYPES = {".json": "application/json", ".csv": "text/csv"}
 
 
-def part_name(index: int) -> str:
+def part_name(index: int, suffix: str = ".json") -> str:
     """Return the name of the n-th part file, from 0."""
-    return f"part-{index:05}.json"
+    return f"part-{index:05}{suffix}"
 
 
 @dataclass
@@ -69,6 +70,8 @@ class MultipartFiles:
     :param max_bytes: The most bytes of one file.
     :param max_files: The most files.
     :param renew: Returns another client, with fresh credentials, where those of this one have expired.
+    :param suffix: How the files' names end: ``.json`` or ``.csv``.
+    :param header: What each file begins with.
     """
 
     def __init__(
@@ -81,8 +84,12 @@ class MultipartFiles:
         max_bytes: int = MAX_FILE_BYTES,
         max_files: int = MAX_FILES,
         renew: Callable[[], Any] | None = None,
+        suffix: str = ".json",
+        header: bytes = b"",
     ) -> None:
         self.max_lines = max_lines
+        #: What each file begins with; can be set until the first line is written.
+        self.header = header
         #: Bytes written so far.
         self.bytes = 0
         self._calls = PrefixCalls(client, prefix, renew)
@@ -91,6 +98,8 @@ class MultipartFiles:
         self._claim = Claim(self._calls, self._upload_args)
         self._max_bytes = max_bytes
         self._max_files = max_files
+        self._suffix = suffix
+        self._part_name = re.compile(rf"part-\d{{5}}{re.escape(suffix)}")
         self._files: list[_File] = []
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="personalize-upload")
         # Writing waits until fewer parts than this are on their way up, so that memory does not grow with the input.
@@ -167,6 +176,17 @@ class MultipartFiles:
             start += len(piece)
         return self.bytes - written
 
+    def write_block(self, block: bytes, lines: int) -> None:
+        """
+        Add whole lines to the current file, or to a new one where they do not fit into it any more.
+
+        :param block: The lines, each with its newline; far fewer bytes than a file may hold.
+        :param lines: How many they are.
+        """
+        if not self._files or self._files[-1].bytes + len(block) > self._max_bytes:
+            self._open()
+        self._append(self._files[-1], lines, block)
+
     def publish(self) -> None:
         """
         Finish every upload, then let all files appear, and delete those of an earlier run that are not among them.
@@ -216,7 +236,7 @@ class MultipartFiles:
 
     def _is_ours(self, key: str) -> bool:
         # The S3 console makes a folder by an empty object of the prefix's own name.
-        return key == self._prefix.key or bool(_PART_NAME.fullmatch(key.removeprefix(self._prefix.key)))
+        return key == self._prefix.key or bool(self._part_name.fullmatch(key.removeprefix(self._prefix.key)))
 
     def _abort_leftovers(self) -> None:
         """Abort the uploads of a run that was killed: nobody sees them, but they are billed."""
@@ -240,9 +260,11 @@ class MultipartFiles:
             )
         if self._files:
             self._flush(self._files[-1])
-        key = f"{self._prefix.key}{part_name(len(self._files))}"
+        key = f"{self._prefix.key}{part_name(len(self._files), self._suffix)}"
         file = _File(key, self._pool.submit(self._create, key))
         self._files.append(file)
+        if self.header:
+            self._append(file, 0, self.header)
         return file
 
     def _append(self, file: _File, lines: int, data: bytes) -> None:
@@ -270,7 +292,7 @@ class MultipartFiles:
 
     def _create(self, key: str) -> str:
         answer = self._calls(
-            "create_multipart_upload", Key=key, **{"ContentType": "application/json", **self._upload_args}
+            "create_multipart_upload", Key=key, **{"ContentType": _CONTENT_TYPES[self._suffix], **self._upload_args}
         )
         return str(answer["UploadId"])
 

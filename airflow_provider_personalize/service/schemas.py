@@ -21,6 +21,8 @@ DATASET_TYPES: tuple[DatasetType, ...] = get_args(DatasetType)
 
 NAMESPACE = "com.amazonaws.personalize.schema"
 MAX_SCHEMA_LENGTH = 20_000
+#: The reserved fields that the service lets be null; whether the others may be is told nowhere.
+_MAY_BE_NULL = frozenset({"EVENT_VALUE", "IMPRESSION", "RECOMMENDATION_ID", "EVENT_ATTRIBUTION_SOURCE"})
 #: The primitive types that a field may have, beside null in a union.
 FIELD_TYPES = ("string", "int", "long", "float", "double", "boolean")
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -129,7 +131,7 @@ class DatasetSchema:
         }
 
 
-def check_dataset_type(value: object) -> DatasetType:
+def check_dataset_type(value: object, *, parameter: str = "dataset_type") -> DatasetType:
     """
     Return a dataset's type in upper case.
 
@@ -138,33 +140,42 @@ def check_dataset_type(value: object) -> DatasetType:
     for known in DATASET_TYPES:
         if str(value).upper() == known:
             return known
-    raise InvalidRequestError(f"dataset_type: expected one of {', '.join(DATASET_TYPES)}, got {value!r}.")
+    raise InvalidRequestError(f"{parameter}: expected one of {', '.join(DATASET_TYPES)}, got {value!r}.")
 
 
-def read_schema(schema: Mapping[str, Any] | str, dataset_type: str | None = None) -> DatasetSchema:
+def read_schema(
+    schema: Mapping[str, Any] | str, dataset_type: str | None = None, *, is_taken: bool = False
+) -> DatasetSchema:
     """
     Read an Avro schema, and make sure that the service would take it.
 
     :param schema: The schema, as a dict or as JSON.
     :param dataset_type: The type of the dataset that it is for; by default, the type that its name or its fields tell.
+    :param is_taken: Whether the service has taken it already, as it may others than those that are known here (those of
+        domains, say): then nothing but its fields has to be understood.
     :raises InvalidRequestError: with everything that is wrong.
     """
     avro = _parsed(schema)
     text = schema if isinstance(schema, str) else json.dumps(schema)
     problems: list[str] = []
-    if len(text) > MAX_SCHEMA_LENGTH:
-        problems.append(f"expected at most {MAX_SCHEMA_LENGTH:,} characters, got {len(text):,}")
-    if avro.get("type") != "record":
-        problems.append(f'expected "type": "record", got {avro.get("type")!r}')
-    if avro.get("namespace") != NAMESPACE:
-        problems.append(f'expected "namespace": "{NAMESPACE}", got {avro.get("namespace")!r}')
     fields = _fields(avro.get("fields"), problems)
     kind = check_dataset_type(dataset_type) if dataset_type else _type_of(avro, fields)
-    _check_fields(kind, fields, problems)
+    if not is_taken:
+        problems += [*_frame_problems(avro, text), *_field_problems(kind, fields)]
     if problems:
         found = "\n".join(f"  {problem}" for problem in problems)
         raise InvalidRequestError(f"schema: the service would refuse this schema for {kind}:\n{found}")
     return DatasetSchema(kind, tuple(fields))
+
+
+def _frame_problems(avro: Mapping[str, Any], text: str) -> Iterator[str]:
+    """Say what is wrong with a schema, its fields apart."""
+    if len(text) > MAX_SCHEMA_LENGTH:
+        yield f"expected at most {MAX_SCHEMA_LENGTH:,} characters, got {len(text):,}"
+    if avro.get("type") != "record":
+        yield f'expected "type": "record", got {avro.get("type")!r}'
+    if avro.get("namespace") != NAMESPACE:
+        yield f'expected "namespace": "{NAMESPACE}", got {avro.get("namespace")!r}'
 
 
 def _parsed(schema: Mapping[str, Any] | str) -> Mapping[str, Any]:
@@ -226,26 +237,27 @@ def _type_of(avro: Mapping[str, Any], fields: Iterable[Field]) -> DatasetType:
     return "ITEMS" if "ITEM_ID" in names else "USERS"
 
 
-def _check_fields(kind: DatasetType, fields: list[Field], problems: list[str]) -> None:
+def _field_problems(kind: DatasetType, fields: list[Field]) -> Iterator[str]:
+    """Say what is wrong with the fields, for a dataset of a type."""
     rules = _RULES[kind]
     named = {field.name: field for field in fields}
     for name, type_ in rules.required.items():
         field = named.get(name)
         if field is None:
-            problems.append(f"{name}: {kind} needs this field, of type {type_}")
+            yield f"{name}: {kind} needs this field, of type {type_}"
         elif field.type != type_ or field.nullable:
-            problems.append(f"{name}: expected the type {type_}, without null, got {field.as_avro()['type']!r}")
+            yield f"{name}: expected the type {type_}, without null, got {field.as_avro()['type']!r}"
     for name, types in rules.reserved.items():
         if (field := named.get(name)) and field.type not in types:
-            problems.append(f"{name}: expected the type {' or '.join(types)}, got {field.type!r}")
+            yield f"{name}: expected the type {' or '.join(types)}, got {field.type!r}"
     known = (*rules.required, *rules.reserved)
     metadata = [field for field in fields if field.name not in known]
     if rules.needs_metadata and not metadata:
-        problems.append(f"{kind} needs at least one field beside {', '.join(known)}")
+        yield f"{kind} needs at least one field beside {', '.join(known)}"
     if len(metadata) > rules.max_metadata:
-        problems.append(f"expected at most {rules.max_metadata} metadata fields, got {len(metadata)}")
+        yield f"expected at most {rules.max_metadata} metadata fields, got {len(metadata)}"
     for field in fields:
-        problems += _mark_problems(kind, field, is_metadata=field.name not in known)
+        yield from _mark_problems(kind, field, is_metadata=field.name not in known)
 
 
 def _mark_problems(kind: DatasetType, field: Field, *, is_metadata: bool) -> Iterator[str]:
@@ -272,7 +284,7 @@ def make_schema(
     columns: Mapping[str, str],
     dataset_type: str,
     *,
-    nullable: Collection[str] = (),
+    nullable: Collection[str] | None = None,
     categorical: Collection[str] = (),
     textual: Collection[str] = (),
 ) -> DatasetSchema:
@@ -281,7 +293,7 @@ def make_schema(
 
     :param columns: The columns and their Avro types, as ``{"user_id": "string", "ts": "long"}``.
     :param dataset_type: The type of the dataset.
-    :param nullable: The columns that may hold NULL.
+    :param nullable: The columns that may hold NULL; by default, all that the service lets.
     :param categorical: The columns whose text is categories.
     :param textual: The columns whose text is prose.
     :raises InvalidRequestError: with everything that is wrong, a column of text that is neither included.
@@ -291,7 +303,7 @@ def make_schema(
     known = {folded(name): name for name in (*rules.required, *rules.reserved)}
     marks = {
         mark: {folded(name) for name in names}
-        for mark, names in (("nullable", nullable), ("categorical", categorical), ("textual", textual))
+        for mark, names in (("nullable", nullable or ()), ("categorical", categorical), ("textual", textual))
     }
     here = {folded(name) for name in columns}
     for mark, names in marks.items():
@@ -306,10 +318,11 @@ def make_schema(
             fields.append(Field(name, rules.required[name]))
         elif name in rules.reserved:
             types = rules.reserved[name]
-            is_nullable = folded(column) in marks["nullable"]
+            is_nullable = name in _MAY_BE_NULL if nullable is None else folded(column) in marks["nullable"]
             fields.append(Field(name, type_ if type_ in types else types[0], nullable=is_nullable))
         else:
-            fields.append(Field(name, type_, **{mark: folded(column) in names for mark, names in marks.items()}))
+            flags = {mark: folded(column) in names for mark, names in marks.items()}
+            fields.append(Field(name, type_, **flags | ({"nullable": True} if nullable is None else {})))
     return read_schema(DatasetSchema(kind, tuple(fields)).as_avro(), kind)
 
 

@@ -1,4 +1,4 @@
-"""Write the rows of a query to S3, as the input lines of a batch job."""
+"""Write the rows of a query to S3, as the input lines of a batch job; or, by the module beside it, as training data."""
 
 from __future__ import annotations
 
@@ -32,10 +32,22 @@ from airflow_provider_personalize.operators.mixins import PersonalizeTaskMixin
 from airflow_provider_personalize.s3.multipart import MultipartFiles
 from airflow_provider_personalize.service.recipes import batch_recipe
 from airflow_provider_personalize.sql.query import QueryRows, RowBatch, database_hook, stream_query
+from airflow_provider_personalize.transfers.sql_to_personalize_dataset import (
+    SqlToPersonalizeDatasetOperator,
+    SqlToPersonalizeUserListOperator,
+    personalize_schema,
+)
 from airflow_provider_personalize.uris import S3Uri, parse_s3_uri
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
+
+__all__ = [
+    "SqlToPersonalizeDatasetOperator",
+    "SqlToPersonalizeInputOperator",
+    "SqlToPersonalizeUserListOperator",
+    "personalize_schema",
+]
 
 #: Bytes of input that one fetch aims at: its rows follow from how long the lines so far were.
 BATCH_BYTES = 1_000_000

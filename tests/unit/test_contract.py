@@ -135,6 +135,8 @@ def arguments(cls):
     }
     if cls.__name__ == "PersonalizeToSqlOperator":
         needed["job_arn"] = SAMPLES["job_arn"]
+    elif cls.__name__ == "SqlToPersonalizeDatasetOperator":
+        needed["dataset_arn"] = BASE + "dataset/shop/ITEMS"
     elif "solution_version_arn" in taken:
         needed["solution_version_arn"] = SAMPLES["solution_version_arn"]
     if "task_id" in taken:
@@ -155,7 +157,9 @@ def test_the_package_has_what_it_says():
         "PersonalizeCreateBatchSegmentJobOperator",
         "PersonalizeBatchInferenceJobSensor",
         "PersonalizeBatchSegmentJobSensor",
+        "SqlToPersonalizeDatasetOperator",
         "SqlToPersonalizeInputOperator",
+        "SqlToPersonalizeUserListOperator",
         "PersonalizeToSqlOperator",
         "PersonalizeOutputCheckOperator",
     }

@@ -22,7 +22,11 @@ from airflow_provider_personalize.operators import output_check
 from airflow_provider_personalize.output.rows import ROW_KINDS
 from airflow_provider_personalize.sensors import batch as sensors
 from airflow_provider_personalize.targets.plan import WRITE_MODES
-from airflow_provider_personalize.transfers import personalize_to_sql, sql_to_personalize
+from airflow_provider_personalize.transfers import (
+    personalize_to_sql,
+    sql_to_personalize,
+    sql_to_personalize_dataset,
+)
 from tests import house
 from tests.unit.test_exceptions import EXAMPLES
 
@@ -41,7 +45,7 @@ DAGS = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "example
 
 OPERATORS = {
     name: cls
-    for module in (operators, output_check, sensors, sql_to_personalize, personalize_to_sql)
+    for module in (operators, output_check, sensors, sql_to_personalize, sql_to_personalize_dataset, personalize_to_sql)
     for name, cls in vars(module).items()
     if inspect.isclass(cls) and cls.__module__ == module.__name__ and not cls.__subclasses__()
 }
@@ -53,6 +57,7 @@ ERRORS = {
 #: Which operators the pages with tables of parameters are about.
 TOLD_ON = {
     "docs/reference/input.md": ["SqlToPersonalizeInputOperator"],
+    "docs/reference/dataset.md": ["SqlToPersonalizeDatasetOperator"],
     "docs/reference/jobs.md": ["PersonalizeCreateBatchInferenceJobOperator", "PersonalizeBatchInferenceJobSensor"],
     "docs/reference/output.md": ["PersonalizeToSqlOperator"],
     "docs/reference/check.md": ["PersonalizeOutputCheckOperator"],
