@@ -61,7 +61,7 @@ class _Refuse(MetaPathFinder):
 
 
 def _imports(path: Path) -> set[str]:
-    """Give the modules that a file imports, at whatever place in it."""
+    """Return the modules that a file imports, wherever in it."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -174,6 +174,6 @@ def postgres(postgres_server: Postgres) -> Iterator[Database]:
 
 @pytest.fixture
 def log(caplog, capsys):
-    """A function that gives what was logged so far: Airflow 3 writes to stdout, Airflow 2 through logging."""
+    """A function that returns what was logged so far: Airflow 3 writes to stdout, Airflow 2 through logging."""
     caplog.set_level(logging.INFO)
     return lambda: caplog.text + "".join(capsys.readouterr())

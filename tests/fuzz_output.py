@@ -35,7 +35,7 @@ SEEDS = [
 
 
 def read(data: bytes, *, fast: bool, giant_from: int = GIANT, step: int = STEP) -> list[object]:
-    """Read an object as each kind of rows; give all that comes of it."""
+    """Read an object as each kind of rows, and return all that comes of it."""
     blocks.GIANT, giant.STEP = giant_from, step
     outcome: list[object] = []
     for kind in ROW_KINDS:

@@ -29,7 +29,7 @@ MEMORY_BOUND = 150.0
 
 
 def write_files(folder: Path, lines: int) -> int:
-    """Write the input; give its bytes."""
+    """Write the input, and return its bytes."""
     folder.mkdir()
     text = "".join(f'{{"userId":"{number}"}}\n' for number in range(100_000, 1_000_000))
     text += "".join(f'{{"userId":"{number}"}}\n' for number in range(100_000, 200_000))

@@ -18,7 +18,7 @@ from example_dags.demo.processes import Processes
 
 
 def measured(work: Callable[[], object]) -> dict[str, float]:
-    """Do it; give its seconds, and the peak of memory over what was in use before, in MB."""
+    """Call it, and return its seconds and the peak of memory above what was in use before, in MB."""
     # Linux forgets the peak that the imports have made.
     Path("/proc/self/clear_refs").write_text("5")
     before = _memory_in_kb("VmRSS")
@@ -42,7 +42,7 @@ def run_alone(script: str, *arguments: str, environment: Mapping[str, str]) -> d
 
 
 def airflow_environment(folder: Path) -> dict[str, str]:
-    """Give an environment with an Airflow of its own, which is silent."""
+    """Return an environment with an Airflow of its own, which is silent."""
     return {**os.environ, "AIRFLOW_HOME": str(folder / "airflow"), "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING"}
 
 
@@ -52,7 +52,7 @@ def _answers(url: str) -> bool:
 
 
 def serve_files(processes: Processes, folder: Path) -> dict[str, str]:
-    """Serve a folder as the objects of any bucket (``s3_files.py``); give the environment that leads there."""
+    """Serve a folder as the objects of any bucket (``s3_files.py``), and return the environment that leads there."""
     port = free_port()
     endpoint = f"http://127.0.0.1:{port}"
     command = [sys.executable, Path(__file__).with_name("s3_files.py"), folder, str(port)]

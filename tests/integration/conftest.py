@@ -54,7 +54,7 @@ def airflow_db() -> None:
 
 @pytest.fixture
 def airflow_connection(monkeypatch: pytest.MonkeyPatch) -> SetConnection:
-    """A function that defines an Airflow connection for this test, from its id and its URI or JSON; gives the id."""
+    """A function that takes the id and the URI or JSON of an Airflow connection for this test, and returns the id."""
 
     def define(conn_id: str, value: str) -> str:
         monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", value)

@@ -32,7 +32,7 @@ def line(user: str | None, *items: str, scores: list[float] | None = None, **mor
 
 
 def rows(user: str | None, *items: str) -> list[tuple[Any, ...]]:
-    """Give the rows of the same line."""
+    """Return the rows of the same line."""
     return [(user, rank, item, 1 / rank) for rank, item in enumerate(items, 1)]
 
 
@@ -47,11 +47,11 @@ class Target:
     hook_params: dict[str, Any] | None = None
 
     def execute(self, sql: str, parameters: Any = ()) -> list[tuple[Any, ...]]:
-        """Execute SQL in a transaction of its own; give the rows."""
+        """Execute SQL in a transaction of its own, and return the rows."""
         raise NotImplementedError
 
     def read(self, table: str = "recs") -> list[tuple[Any, ...]]:
-        """Give a table's rows in a fixed order."""
+        """Return a table's rows in a fixed order."""
         return sorted(self.execute(f"SELECT * FROM {table}"), key=repr)
 
 
@@ -113,7 +113,7 @@ class DuckDbTarget(Target):
 
 @contextmanager
 def mariadb(folder: Path) -> Iterator[int]:
-    """Run a MariaDB server of one's own; gives its port. Where there is none, or no driver, the test is skipped."""
+    """Run a MariaDB server and yield its port. Where there is no server or no driver, the test is skipped."""
     if shutil.which("mariadbd") is None:
         pytest.skip("needs a server of MariaDB: apt-get install mariadb-server")
     pytest.importorskip(
@@ -169,7 +169,7 @@ class Output:
         self.uri = folder.as_uri() + "/"
 
     def write(self, *lines: str, name: str = "users.json.out") -> str:
-        """Write an object of these lines; give its URI."""
+        """Write an object of these lines, and return its URI."""
         path = self.folder / name
         path.write_text("\n".join(lines), encoding="utf-8", newline="")
         return path.as_uri()

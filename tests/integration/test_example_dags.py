@@ -35,7 +35,7 @@ def load(path: Path) -> Any:
 
 
 def written_by_the_jobs() -> list[dict[str, Any]]:
-    """Give the lines that lie in the output objects of all jobs."""
+    """Return the lines of the output objects of all jobs."""
     import boto3
 
     personalize, s3 = boto3.client("personalize"), boto3.client("s3")
@@ -55,7 +55,7 @@ def written_by_the_jobs() -> list[dict[str, Any]]:
 
 
 def ranked(key: str, results: str) -> list[tuple[str, int, str]]:
-    """Give what the jobs wrote as rows: what was asked about, rank, result."""
+    """Return what the jobs wrote as rows: what was asked about, rank, result."""
     return sorted(
         (line["input"][key], rank, result)
         for line in written_by_the_jobs()
@@ -221,7 +221,7 @@ def know_the_asset() -> None:
 
 
 def last_event() -> dict[str, Any]:
-    """Give what the last event of an asset says beside the asset."""
+    """Return what the last event of an asset says beside the asset."""
     from airflow.utils.session import create_session
 
     try:
@@ -273,7 +273,7 @@ def test_runs(path: Path, by_hand: bool, shop: Database, monkeypatch: pytest.Mon
 
 
 def outlets_of(path: Path) -> dict[str, list[str]]:
-    """Give the tasks of a DAG that announce assets, with those."""
+    """Return the tasks of a DAG that announce assets, with these assets."""
     found = {task.task_id: [asset.uri for asset in task.outlets] for task in load(path).tasks if task.outlets}
     return {task: [uri.rstrip("/").rpartition("/")[2] for uri in uris] for task, uris in found.items()}
 

@@ -89,7 +89,7 @@ def until_it_writes(target) -> None:
 
 
 def lines(count: int, item: str) -> list[str]:
-    """Give more lines than one block takes."""
+    """Return more lines than one block takes."""
     return [line(f"u{n}", item, "x" * 100) for n in range(count)]
 
 
@@ -172,7 +172,7 @@ def test_columns_of_near_types_take_what_fits(target, output, mode):
 
 
 def slice_of(mode, target):
-    """Give the arguments that only ``replace_slice`` needs, and make the table have the column."""
+    """Return the arguments that only ``replace_slice`` needs, and make the table have the column."""
     if mode != "replace_slice":
         return {}
     target.execute("ALTER TABLE recs ADD run_date date")

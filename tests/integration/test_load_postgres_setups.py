@@ -37,7 +37,7 @@ def target(postgres, airflow_connection, driver):
 
 @contextmanager
 def pgbouncer(folder, database):
-    """Run PgBouncer in transaction mode before a database; gives its port."""
+    """Run PgBouncer in transaction mode before a database, and yield its port."""
     binary = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
     if binary is None:
         pytest.skip("needs pgbouncer: apt-get install pgbouncer")

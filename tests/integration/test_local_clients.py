@@ -50,7 +50,7 @@ class Command:
         return {name: shlex.split(value)[0] for name, value in exports}
 
     def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
-        """Signal it; give its exit code and what it wrote to stderr."""
+        """Signal it, and return its exit code and what it wrote to stderr."""
         self.process.send_signal(number)
         _, errors = self.process.communicate(timeout=120)
         return self.process.returncode, errors

@@ -44,20 +44,20 @@ class Run:
     sizes: dict[str, int]
 
     def told(self, task: str) -> list[dict[str, Any]]:
-        """Give a task's events, from the first."""
+        """Return a task's events, from the first."""
         return [event for event in self.events if event["job"]["name"] == f"lineage.{task}"]
 
     def datasets(self, task: str, event_type: str) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
-        """Give what a task's one event of this type says of inputs and outputs, by namespace and name."""
+        """Return the inputs and outputs in a task's one event of this type, by namespace and name."""
         [event] = [event for event in self.told(task) if event["eventType"] == event_type]
         return by_name(event["inputs"]), by_name(event["outputs"])
 
     def table(self, name: str) -> str:
-        """Give what OpenLineage calls a table of the database."""
+        """Return what OpenLineage calls a table of the database."""
         return f"postgres://127.0.0.1:{self.database.server.port}/{self.database.name}.{name}"
 
     def size(self, folder: str) -> int:
-        """Give how many bytes a job's objects in a folder have, those of its own use left out."""
+        """Return how many bytes a job's objects in a folder have, without those for the job's own use."""
         return sum(size for key, size in self.sizes.items() if key.startswith(folder) and not key.endswith("_CHECK"))
 
 
@@ -70,7 +70,7 @@ def columns(dataset: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def statistics(dataset: dict[str, Any]) -> dict[str, int] | None:
-    """Give a dataset's statistics, without what they have none of."""
+    """Return a dataset's statistics, without those that are empty."""
     facets = dataset.get("inputFacets", {}).get("inputStatistics") or dataset.get("outputFacets", {}).get(
         "outputStatistics"
     )

@@ -114,7 +114,7 @@ class Aws:
 
 
 def refused(code: str, message: str, status: int = 400) -> tuple[int, str]:
-    """Give a refusal, as the JSON protocol has it."""
+    """Return a refusal in the form of the JSON protocol."""
     return status, json.dumps({"__type": code, "message": message})
 
 

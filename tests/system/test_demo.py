@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def processes_of(state: Path) -> list[str]:
-    """Give the command lines of the processes that have to do with a folder, by their arguments or environment."""
+    """Return the command lines of the processes that have to do with a folder, by their arguments or environment."""
     found = []
     for process in psutil.process_iter():
         try:

@@ -66,7 +66,7 @@ def run(python: Path, environment: dict[str, str], *arguments: str) -> str:
 
 
 def rows(python: Path, environment: dict[str, str], *arguments: str) -> list[dict[str, str]]:
-    """Give what a command of Airflow prints as JSON, in its last line: its log goes to the same place."""
+    """Return what a command of Airflow prints as JSON. It is the last line, since the log goes to the same place."""
     printed: list[dict[str, str]] = json.loads(
         run(python, environment, "-m", "airflow", *arguments, "--output", "json").splitlines()[-1]
     )

@@ -204,7 +204,7 @@ class TestOperators:
         dag = make_dag()
         needed = arguments(cls)
         del needed["task_id"]
-        field = next(name for name in ("job_arn", "input_uri", "sql", "table") if name in needed)
+        field = next(name for name in cls.template_fields if name in needed and name not in CONNECTION)
         value = needed.pop(field)
         cls.partial(task_id="example", dag=dag, **needed).expand(**{field: [value, value]})
         assert type(rebuilt(serialized(dag)).task_dict["example"]).__name__.endswith("MappedOperator")

@@ -18,7 +18,7 @@ ROLES = {"userId": USER_RECOMMENDATIONS, "itemId": RELATED_ITEMS}
 
 
 def plain(line: bytes):
-    """Give a line's kind and rows (entity, rank, item, score), or None where it is no good: by ``json`` alone."""
+    """Return a line's kind and rows (entity, rank, item, score), read by ``json`` alone; None where the line is bad."""
     try:
         text = line.decode().removeprefix("\ufeff")
         # Of keys that come twice, the last one counts, but levels count everywhere.
