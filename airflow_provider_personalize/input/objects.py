@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from airflow_provider_personalize.service.names import CHECK_NAME, OUTPUT_SUFFIX
 from airflow_provider_personalize.uris import parse_s3_uri
 
 
@@ -18,9 +19,9 @@ def without_output(sizes: Mapping[str, int], output_uri: str | None) -> list[str
 
     def is_output(key: str) -> bool:
         name = key.rpartition("/")[2]
-        if not name.endswith(".out"):
-            return name == "_CHECK"
-        return name.removesuffix(".out") in names or (folder is not None and key == folder + name)
+        if not name.endswith(OUTPUT_SUFFIX):
+            return name == CHECK_NAME
+        return name.removesuffix(OUTPUT_SUFFIX) in names or (folder is not None and key == folder + name)
 
     return [key for key in sizes if not is_output(key)]
 

@@ -15,10 +15,8 @@ from typing import Any
 from airflow_provider_personalize.exceptions import InvalidRequestError, MissingOutputError, PersonalizeError
 from airflow_provider_personalize.s3.download import fetch
 from airflow_provider_personalize.s3.objects import StoredObject, list_objects
+from airflow_provider_personalize.service.names import CHECK_NAME, OUTPUT_SUFFIX
 from airflow_provider_personalize.uris import S3Uri, parse_s3_uri
-
-#: What the service adds to an input object's name, and what it leaves beside the output.
-OUT, CHECK = ".out", "_CHECK"
 
 #: How many bytes of an object are read to decide whether it is output, and in how many tries.
 _BEGINNING, _TRIES = 16 << 10, 3
@@ -55,12 +53,12 @@ def objects_of_job(client: Any, description: dict[str, Any]) -> list[StoredObjec
             reason="The job's input objects tell which output is its own, and none is left. Put them back, or give the "
             f"loader output_uri, as '{target}', if all the .out objects there are wanted.",
         )
-    found = _in_folder(client, target, [_name(item) + OUT for item in inputs])
+    found = _in_folder(client, target, [_name(item) + OUTPUT_SUFFIX for item in inputs])
     expected: dict[str, str] = {}
     objects = []
     # An empty object, as Spark's _SUCCESS, has no lines to lose: its output may be missing, or be another's, too.
     for item in sorted(inputs, key=lambda item: not item.size):
-        uri = f"{target}{_name(item)}{OUT}"
+        uri = f"{target}{_name(item)}{OUTPUT_SUFFIX}"
         if uri in expected and not item.size:
             continue
         if uri in expected:
@@ -111,18 +109,18 @@ class _Inputs:
         self._under = self._output.startswith(str(source)) and self._output.rstrip("/") != str(source).rstrip("/")
         self._names = {_name(item) for item in listed}
         #: The folders that jobs have written to.
-        self._outputs = {self._output, *(_folder(item) for item in listed if _name(item) == CHECK)}
+        self._outputs = {self._output, *(_folder(item) for item in listed if _name(item) == CHECK_NAME)}
         self._created = created
 
     def has(self, item: StoredObject) -> bool:
         """Return whether an object is the job's input."""
         name = _name(item)
-        if name == CHECK:
+        if name == CHECK_NAME:
             return False
-        is_out = name.endswith(OUT)
+        is_out = name.endswith(OUTPUT_SUFFIX)
         if not is_out and not (self._under and item.uri.startswith(self._output)):
             return True
-        if is_out and _folder(item) in self._outputs and name.removesuffix(OUT) in self._names:
+        if is_out and _folder(item) in self._outputs and name.removesuffix(OUTPUT_SUFFIX) in self._names:
             return False
         if not item.size:
             return True

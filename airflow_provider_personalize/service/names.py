@@ -18,6 +18,9 @@ from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.service.kinds import BATCH_JOBS, KINDS, ResourceKind
 from airflow_provider_personalize.uris import S3_PATH_MAX, parse_s3_uri
 
+#: What the service adds to the name of an input object, and what it leaves beside the output.
+OUTPUT_SUFFIX, CHECK_NAME = ".out", "_CHECK"
+
 JOB_NAME_MAX = 63
 ARN_MAX = 256
 
