@@ -1,4 +1,4 @@
-"""The operator that tells whether loaded output is good enough to use."""
+"""The operator that checks whether loaded output is good enough to use."""
 
 from __future__ import annotations
 
@@ -29,9 +29,8 @@ from airflow_provider_personalize.quality.loads import Loads, add_up, read_loade
 from airflow_provider_personalize.quality.queries import Query
 from airflow_provider_personalize.quality.report import parse_report_uri, render_report
 from airflow_provider_personalize.quality.thresholds import Outcome, not_known, outcomes, read_checks
+from airflow_provider_personalize.sql.opening import open_table
 from airflow_provider_personalize.sql.query import database_hook
-from airflow_provider_personalize.targets.plan import Load
-from airflow_provider_personalize.targets.sql import open_sink
 from airflow_provider_personalize.uris import S3Uri
 
 #: Why a figure is not known, where it is not.
@@ -45,21 +44,23 @@ _NOT_KNOWN = {
 
 class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBaseOperator[PersonalizeHook]):
     """
-    Look at what was loaded before it is used: compare it with the input, the catalog and the slice before.
+    Check what was loaded before it is used: compare it with the input, the catalog and the slice before.
 
-    The database computes these figures, in one snapshot; shares are between 0 and 1. An entity is a user, an item or a
-    segment, as the table's kind of rows has it, and an item what was recommended for it.
+    The database computes these figures, in one snapshot; shares are between 0 and 1. An entity is the user, item or
+    segment that results are for; an item is one result.
 
-    - ``rows``, ``entities``, ``items``: how many results there are, for how many entities, of how many different items;
-    - ``min_results``, ``mean_results``, ``max_results``: of an entity;
+    - ``rows``: the number of results;
+    - ``entities``: the number of entities that have results;
+    - ``items``: the number of different items among the results;
+    - ``min_results``, ``mean_results``, ``max_results``: the number of results that an entity has;
     - ``top_item_share``: the share of the entities that have the most frequent item;
     - ``entity_coverage``: the share of the entities of ``input_sql`` that have results;
-    - ``catalog_coverage``: the share of the items of ``catalog_sql`` that some entity has;
-    - ``reject_rate``: the share of the output's lines that the load has set apart, from ``loaded``;
-    - ``overlap``: the share of an entity's results that it had in the slice before, too, averaged over the entities
+    - ``catalog_coverage``: the share of the items of ``catalog_sql`` that are among the results;
+    - ``reject_rate``: the share of the output's lines that the load has rejected, from ``loaded``;
+    - ``overlap``: the share of an entity's results that are in the slice before, too, averaged over the entities
       that both slices have.
 
-    It runs on PostgreSQL, MySQL and MariaDB, SQLite, DuckDB, and what else knows ``LIMIT``.
+    It runs on PostgreSQL, MySQL and MariaDB, SQLite, DuckDB, and any other database that knows ``LIMIT``.
 
     :param sql_conn_id: The Airflow connection of the database.
     :param table: The table that was loaded, without its schema.
@@ -75,17 +76,16 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
         as ``user_id``), and their ``title``, where the report is to show it.
     :param parameters: Values for the placeholders of ``input_sql`` and ``catalog_sql``, in the driver's own style, as
         the input operator takes them: a dict, of which each query takes those that it names, or a list for both.
-    :param loaded: What the loader has returned: ``load.output``. For a mapped loader that is a list, and its counts are
-        added up.
-    :param rejects_table: The loader's, of the same schema, to name the commonest reasons of the rejects where
-        ``reject_rate`` does not hold.
+    :param loaded: What the loader has returned: ``load.output``. The counts of a mapped loader, a list, are added up.
+    :param rejects_table: The loader's rejects table, of the same schema, to name the commonest reasons of the rejects
+        if ``reject_rate`` is not as expected.
     :param checks: What has to hold, or else the task fails, with no retry: ``{"entity_coverage": {"geq_to": 0.95}}``.
         Conditions are those of Airflow's SQL checks: ``equal_to``, ``greater_than``, ``geq_to``, ``less_than`` and
-        ``leq_to``. Where there is nothing to look at, because the slice, ``input_sql`` or ``catalog_sql`` has no rows,
-        what is expected of it does not hold. Only ``overlap`` is passed over, where there is no slice before.
+        ``leq_to``. Where the slice, ``input_sql`` or ``catalog_sql`` has no rows, what is expected of it does not
+        hold. Only ``overlap`` is excused, where there is no slice before.
     :param warn_checks: What should hold; otherwise the task warns.
-    :param report_uri: Where to write an HTML page for people, also when the task fails: a path, ``file:///…``, or
-        ``s3://bucket/key``. A page that cannot be written is logged, and changes nothing else.
+    :param report_uri: Where to write the report, an HTML page, also when the task fails: a path, ``file:///…``, or
+        ``s3://bucket/key``. If it cannot be written, that is logged, and the outcome is the same.
     :return: The figures, those of the slice before under ``previous``, and ``report_uri``, None where there is no
         report. They are in XCom also when the task fails.
     :raises InvalidRequestError: if literal ``checks``, ``warn_checks`` or ``report_uri`` cannot be right.
@@ -178,7 +178,7 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
             parse_report_uri(report_uri)
 
     def conflicts(self, known: Mapping[str, Any]) -> Iterator[str]:
-        """Say which checks are on figures that are not known without what is not given."""
+        """Yield an error for each check of a figure that needs a parameter which is not given."""
         for parameter in {"checks", "warn_checks"} & known.keys():
             yield from not_known(parameter, known[parameter], known)
 
@@ -186,15 +186,15 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
         """
         Compute the figures, write the report, and compare.
 
-        :raises OutputCheckError: if a figure does not keep to ``checks``; it is an ``AirflowFailException``, too.
+        :raises OutputCheckError: if a figure does not meet ``checks``; it is an ``AirflowFailException``, too.
         """
         self.read_arguments()
         loads = add_up(read_loaded("loaded", self.loaded) or ())
-        load = Load(table=self.table, schema=self.schema, columns=(), source="", extra=dict(self.extra_columns or {}))
-        sink = open_sink(database_hook(self.sql_conn_id), load)
-        with closing(sink.connection):
-            table = OutputTable(sink, self.column_names)
-            now = table.slice(load.extra)
+        values = dict(self.extra_columns or {})
+        opened = open_table(database_hook(self.sql_conn_id), self.table, self.schema)
+        with closing(opened.connection):
+            table = OutputTable(opened, values, self.column_names)
+            now = table.slice(values)
             before = self._before(table)
             overlap = table.overlap(now.values, before.values) if before else None
             figures = self._figures(table, now, before, overlap, loads)
@@ -206,18 +206,17 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
                     figures, expected or {}, otherwise, missing=_NOT_KNOWN, nothing=nothing, first=before is None
                 )
             ]
-            self._tell(now, before, results)
+            self._log_figures(now, before, results)
             details = self._details(table, now, loads, results)
             page = self._page(table, figures, now, before, overlap, results, details) if self.report_uri else None
         if page is None or not self._write(page):
             figures["report_uri"] = None
         if failed := [str(outcome) for outcome in results if outcome.state == "failed"]:
-            # A task that fails returns nothing, and its figures are what one wants to see then.
+            # A task that fails returns nothing, and this is when people look at its figures.
             context["ti"].xcom_push(key="return_value", value=figures)
-            error = OutputCheckError(
+            raise OutputCheckError(
                 table=self.table, failed=failed, figures=figures, report_uri=figures["report_uri"], details=details
             )
-            raise error
         return figures
 
     def _query(self, name: str) -> Query | None:
@@ -256,9 +255,9 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
             "report_uri": self.report_uri,
         }
 
-    def _tell(self, now: Slice, before: Slice | None, results: Sequence[Outcome]) -> None:
+    def _log_figures(self, now: Slice, before: Slice | None, results: Sequence[Outcome]) -> None:
         self.log.info(
-            "%s (%s): %s rows for %s entities, %s different items.",
+            "%s (%s): rows: %s, entities: %s, items: %s.",
             self.table,
             now.name,
             f"{now.rows:,}",
@@ -267,7 +266,7 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
         )
         if before:
             self.log.info(
-                "Compared with %s: %s rows for %s.", before.values, f"{before.rows:,}", f"{before.entities:,}"
+                "Compared with %s: rows: %s, entities: %s.", before.name, f"{before.rows:,}", f"{before.entities:,}"
             )
         else:
             self.log.info("There is no slice before to compare it with.")
@@ -287,7 +286,7 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
                 rejects_table=self.rejects_table,
             )
         except Exception:
-            self.log.exception("What is missing could not be looked up.")
+            self.log.exception("The missing ids and the reasons of the rejects could not be looked up.")
             return []
         for sentence in details:
             self.log.warning("%s", sentence)
@@ -323,7 +322,7 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
             return None
 
     def _write(self, page: str) -> bool:
-        """Write the report; what keeps it from being written is told, and hides nothing else."""
+        """Write the report, and return whether that was possible; an error is logged and hides no other."""
         uri = str(self.report_uri)
         try:
             place = parse_report_uri(uri)
@@ -332,7 +331,7 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
                     Bucket=place.bucket, Key=place.key, Body=page.encode(), ContentType="text/html; charset=utf-8"
                 )
             else:
-                # What is in the page is not for everybody on the machine.
+                # Not everybody on the machine may see users' ids.
                 place.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 place.path.write_text(page, encoding="utf-8")
         except Exception:

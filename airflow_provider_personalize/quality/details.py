@@ -1,4 +1,4 @@
-"""What is missing where a figure is not as expected, by name."""
+"""Which ids are missing, and why lines were rejected, where a figure is not as expected."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def what_is_missing(
     rejects_table: str | None,
 ) -> list[str]:
     """
-    Name the first ids without results, and the commonest reasons of the rejects, in sentences.
+    Return sentences that name the first ids without results, and the commonest reasons of the rejects.
 
     :param table: The table.
     :param now: The slice that is judged.
-    :param figures: Those that are not as expected.
+    :param figures: The figures that are not as expected.
     :param input_query: The query of the input, if it is given.
     :param catalog_query: The query of the catalog, if it is given.
     :param loads: What was loaded.

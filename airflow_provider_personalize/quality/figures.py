@@ -1,5 +1,5 @@
 """
-The figures of loaded output. The database computes them; what comes here is a few rows for each question.
+The figures of loaded output. The database computes them, and returns a few rows for each question.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from typing import Any
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.input.rows import folded
 from airflow_provider_personalize.output.rows import RELATED_ITEMS, USER_RECOMMENDATIONS, USER_SEGMENTS, RowKind
-from airflow_provider_personalize.quality.queries import DUCKDB, Query
-from airflow_provider_personalize.sql.statements import read_only
-from airflow_provider_personalize.targets.sql.base import VALUE, Sink
+from airflow_provider_personalize.quality.queries import Query
+from airflow_provider_personalize.sql.table import VALUE, SqlTable
 
 #: How many of the most frequent items are looked at.
 TOP_ITEMS = 10
@@ -36,7 +35,7 @@ class Slice:
     What one slice of the table holds.
 
     :param values: The values of the columns that make it.
-    :param results: How many entities have so many results: ``{results: entities}``.
+    :param results: How many entities have how many results: ``{results: entities}``.
     :param items: How many different items it recommends.
     :param top_items: The most frequent items, each with the number of entities that have it.
     """
@@ -48,7 +47,7 @@ class Slice:
 
     @property
     def name(self) -> str:
-        """What it is called, in words."""
+        """The slice in words, for people."""
         return ", ".join(f"{name} = {value}" for name, value in self.values.items()) or "all rows"
 
     @property
@@ -68,7 +67,7 @@ class Slice:
 
     @property
     def figures(self) -> dict[str, Any]:
-        """What can be said of it alone, as XCom takes it."""
+        """The figures of the slice alone, as they are returned to XCom."""
         return {
             "slice": {name: str(value) for name, value in self.values.items()},
             "rows": self.rows,
@@ -85,9 +84,10 @@ class Slice:
 @dataclass(frozen=True)
 class Overlap:
     """
-    How much of each entity's results the slice before had, too.
+    How many of each entity's results are in the slice before, too.
 
-    :param lists: How many entities have so many results, and share so many: ``{(results, shared): entities}``.
+    :param lists: How many entities have how many results, and how many of them in both slices:
+        ``{(results, shared): entities}``.
     """
 
     lists: Mapping[tuple[int, int], int]
@@ -107,21 +107,24 @@ class Overlap:
 
 class OutputTable:
     """
-    A table of loaded output, to put questions to.
+    A table of loaded output.
 
-    :param sink: The table, opened.
+    :param table: The table, through an open connection.
+    :param values: The values that its slices will be looked for by.
     :param column_names: Other names of columns, as the loader takes them.
-    :raises InvalidRequestError: if there is no such table, or it has not the columns of any kind of output.
+    :raises InvalidRequestError: if there is no such table, or it does not have the columns of any kind of output.
     """
 
-    def __init__(self, sink: Sink, column_names: Mapping[str, str | None] | None = None) -> None:
-        self._sink = sink
-        # DuckDB knows no session that only reads, but a transaction, which begin_reading() begins.
-        if sink.driver not in DUCKDB:
-            read_only(sink.connection)
-        sink.begin_reading()
-        if not sink.look():
-            raise sink.mismatch("expected it to exist, but it does not. Load it first.")
+    def __init__(
+        self,
+        table: SqlTable,
+        values: Mapping[str, Any] | None = None,
+        column_names: Mapping[str, str | None] | None = None,
+    ) -> None:
+        self._table = table
+        table.begin_reading(values or {})
+        if not table.look():
+            raise table.mismatch("expected it to exist, but it does not. Load it first.")
         self.kind, self.entity, self.item = self._columns(dict(column_names or {}))
 
     def _columns(self, names: dict[str, str | None]) -> tuple[RowKind, str, str]:
@@ -129,20 +132,20 @@ class OutputTable:
             found = {
                 column.field: name
                 for column in kind.columns
-                if (name := names.get(column.name, column.name)) and self._sink.fold(name) in self._sink.existing
+                if (name := names.get(column.name, column.name)) and self._table.fold(name) in self._table.existing
             }
             if "entity" in found and "item" in found:
                 return kind, found["entity"], found["item"]
-        raise self._sink.mismatch(
+        raise self._table.mismatch(
             "expected the columns that the loader makes (user_id and item_id; item_id and related_item_id; or segment "
-            f"and user_id), or other names for them in column_names; it has {', '.join(self._sink.existing)}."
+            f"and user_id), or other names for them in column_names; it has {', '.join(self._table.existing)}."
         )
 
     def slice(self, values: Mapping[str, Any]) -> Slice:
-        """Look at a slice; without values, at the whole table."""
+        """Return what a slice holds; without values, what the whole table holds."""
         where, bound = self._where(values)
-        entity, item = self._sink.quote(self.entity), self._sink.quote(self.item)
-        table = f"FROM {self._sink.target}{where}"
+        entity, item = self._table.quote(self.entity), self._table.quote(self.item)
+        table = f"FROM {self._table.quoted}{where}"
         results = self._query(
             f"SELECT results, COUNT(*) FROM (SELECT COUNT(*) AS results {table} GROUP BY {entity}) counted "
             "GROUP BY results ORDER BY results",
@@ -158,42 +161,42 @@ class OutputTable:
         return Slice(dict(values), {int(n): int(count) for n, count in results}, int(items), _pairs(top))
 
     def value_before(self, column: str, value: Any) -> Any:
-        """Give the greatest value of a column that is less than this one; None where there is none."""
-        name = self._sink.quote(column)
+        """Return the greatest value of a column that is less than this one; None where there is none."""
+        name = self._table.quote(column)
         [(before,)] = self._query(
-            f"SELECT MAX({name}) FROM {self._sink.target} WHERE {name} < {self._sink.cast(VALUE, column)}",
-            [self._sink.bound(value)],
+            f"SELECT MAX({name}) FROM {self._table.quoted} WHERE {name} < {self._table.cast(VALUE, column)}",
+            [self._table.bound(value)],
         )
         return before
 
     def items_of(self, items: Iterable[str], values: Mapping[str, Any]) -> dict[str, int]:
-        """Tell how many entities of a slice have each of these items."""
+        """Return how many entities of a slice have each of these items."""
         wanted = list(items)
         if not wanted:
             return {}
         where, bound = self._where(values)
         item = self._as_text(self.item)
         rows = self._query(
-            f"SELECT {item}, COUNT(*) FROM {self._sink.target}{where} {'AND' if where else 'WHERE'} "
+            f"SELECT {item}, COUNT(*) FROM {self._table.quoted}{where} {'AND' if where else 'WHERE'} "
             f"{item} IN ({', '.join([VALUE] * len(wanted))}) GROUP BY {item}",
             [*bound, *wanted],
         )
         return dict(_pairs(rows))
 
     def covered_entities(self, query: Query, values: Mapping[str, Any]) -> tuple[int, int]:
-        """Tell how many entities the input's query gives, and how many of them have results in a slice."""
+        """Return how many entities the input's query returns, and how many of them have results in a slice."""
         return self._covered(query, _INPUT_COLUMNS[self.kind], self.entity, values)
 
     def covered_items(self, query: Query, values: Mapping[str, Any]) -> tuple[int, int]:
-        """Tell how many items the catalog's query gives, and how many of them a slice recommends."""
+        """Return how many items the catalog's query returns, and how many of them are in a slice."""
         return self._covered(query, (self._catalog_column,), self.item, values)
 
     def missing_entities(self, query: Query, values: Mapping[str, Any]) -> list[str]:
-        """Give the first entities of the input's query that have no results in a slice."""
+        """Return the first entities of the input's query that have no results in a slice."""
         return self._missing(query, _INPUT_COLUMNS[self.kind], self.entity, values)
 
     def missing_items(self, query: Query, values: Mapping[str, Any]) -> list[str]:
-        """Give the first items of the catalog's query that a slice recommends to nobody."""
+        """Return the first items of the catalog's query that are not in a slice."""
         return self._missing(query, (self._catalog_column,), self.item, values)
 
     @property
@@ -201,7 +204,7 @@ class OutputTable:
         return "user_id" if self.kind is USER_SEGMENTS else "item_id"
 
     def titles(self, query: Query, items: Iterable[str]) -> dict[str, str]:
-        """Give the titles of items, where the catalog's query has a column ``title``."""
+        """Return the titles of items, where the catalog's query has a column ``title``."""
         columns = self._columns_of(query)
         title = _find(columns, ("title",))
         wanted = list(items)
@@ -210,28 +213,28 @@ class OutputTable:
         item = self._as_text(_find(columns, (self._catalog_column,)) or columns[0])
         marks = ", ".join([VALUE] * len(wanted))
         query.run(
-            self._sink,
-            f"SELECT {item}, {self._sink.quote(title)} FROM ",
+            self._table,
+            f"SELECT {item}, {self._table.quote(title)} FROM ",
             f" WHERE {item} IN ({marks})",
             wanted,
         )
-        return {str(item): str(title) for item, title in self._sink.cursor.fetchall() if title is not None}
+        return {str(item): str(title) for item, title in self._table.cursor.fetchall() if title is not None}
 
     def reject_reasons(self, rejects_table: str, sources: Sequence[str]) -> list[tuple[str, int]]:
         """
-        Give the commonest reasons why lines were set apart, each with the number of lines.
+        Return the commonest reasons why lines were rejected, each with the number of lines.
 
-        :param rejects_table: The loader's.
-        :param sources: The jobs that were loaded; without, the newest load counts, where the table tells.
+        :param rejects_table: The loader's rejects table.
+        :param sources: The ARNs of the jobs that were loaded; if empty, the newest load of the table is looked at.
         """
-        table = self._sink.qualified(rejects_table)
+        table = self._table.qualified(rejects_table)
         where = ""
         if sources:
-            where = f" WHERE {self._sink.quote('source')} IN ({', '.join([VALUE] * len(sources))})"
-        elif _find(self._sink.columns_of(table), ("loaded_at",)):
-            loaded_at = self._sink.quote("loaded_at")
+            where = f" WHERE {self._table.quote('source')} IN ({', '.join([VALUE] * len(sources))})"
+        elif _find(self._table.columns_of(table), ("loaded_at",)):
+            loaded_at = self._table.quote("loaded_at")
             where = f" WHERE {loaded_at} = (SELECT MAX({loaded_at}) FROM {table})"
-        reason = self._sink.quote("reason")
+        reason = self._table.quote("reason")
         return _pairs(
             self._query(
                 f"SELECT {reason}, COUNT(*) AS n FROM {table}{where} GROUP BY {reason} ORDER BY n DESC, {reason} "
@@ -241,10 +244,10 @@ class OutputTable:
         )
 
     def overlap(self, values: Mapping[str, Any], before: Mapping[str, Any]) -> Overlap:
-        """Compare each entity's results with those of an earlier slice."""
+        """Return how each entity's results compare with those of an earlier slice."""
         where, bound = self._where(values)
         where_before, bound_before = self._where(before)
-        entity, item, target = self._sink.quote(self.entity), self._sink.quote(self.item), self._sink.target
+        entity, item, target = self._table.quote(self.entity), self._table.quote(self.item), self._table.quoted
         old = f"SELECT DISTINCT {entity} AS e, {item} AS i FROM {target}{where_before}"
         rows = self._query(
             "SELECT results, shared, COUNT(*) FROM ("
@@ -269,7 +272,7 @@ class OutputTable:
     def _beside_slice(
         self, select: str, end: str, query: Query, names: Sequence[str], column: str, values: Mapping[str, Any]
     ) -> list[tuple[Any, ...]]:
-        """Put what a query asks for (``wanted.e``) beside what a slice has (``there.e``), both as text."""
+        """Select from the ids of a query (``wanted.e``), joined with those of a slice (``there.e``), both as text."""
         columns = self._columns_of(query)
         asked = _find(columns, names)
         if asked is None:
@@ -279,39 +282,39 @@ class OutputTable:
             )
         where, bound = self._where(values)
         query.run(
-            self._sink,
+            self._table,
             f"{select}(SELECT DISTINCT {self._as_text(asked)} AS e FROM ",
-            f" WHERE {self._sink.quote(asked)} IS NOT NULL) wanted LEFT JOIN "
-            f"(SELECT DISTINCT {self._as_text(column)} AS e FROM {self._sink.target}{where}) there "
+            f" WHERE {self._table.quote(asked)} IS NOT NULL) wanted LEFT JOIN "
+            f"(SELECT DISTINCT {self._as_text(column)} AS e FROM {self._table.quoted}{where}) there "
             f"ON there.e = wanted.e{end}",
             bound,
         )
-        rows: list[tuple[Any, ...]] = self._sink.cursor.fetchall()
+        rows: list[tuple[Any, ...]] = self._table.cursor.fetchall()
         return rows
 
     def _columns_of(self, query: Query) -> list[str]:
-        query.run(self._sink, "SELECT * FROM ", " WHERE 1 = 0")
-        return self._sink.result_columns()
+        query.run(self._table, "SELECT * FROM ", " WHERE 1 = 0")
+        return self._table.result_columns()
 
     def _as_text(self, column: str) -> str:
-        """Write a column as the text that its values are as ids."""
-        return f"CAST({self._sink.quote(column)} AS {self._sink.text_cast})"
+        """Return a column as text, as which ids are compared."""
+        return f"CAST({self._table.quote(column)} AS {self._table.text_cast})"
 
     def _where(self, values: Mapping[str, Any]) -> tuple[str, list[Any]]:
         for name in values:
-            if self._sink.fold(name) not in self._sink.existing:
-                raise self._sink.mismatch(f"expected a column {name}; it has {', '.join(self._sink.existing)}.")
-        condition, bound = self._sink.matches(values)
+            if self._table.fold(name) not in self._table.existing:
+                raise self._table.mismatch(f"expected a column {name}; it has {', '.join(self._table.existing)}.")
+        condition, bound = self._table.matches(values)
         return (f" WHERE {condition}" if condition else ""), bound
 
     def _query(self, sql: str, values: list[Any]) -> list[tuple[Any, ...]]:
-        self._sink.execute(sql, values)
-        rows: list[tuple[Any, ...]] = self._sink.cursor.fetchall()
+        self._table.execute(sql, values)
+        rows: list[tuple[Any, ...]] = self._table.cursor.fetchall()
         return rows
 
 
 def _find(columns: Iterable[str], names: Iterable[str]) -> str | None:
-    """Find the column of one of these names, in any case, with underscores or without."""
+    """Return the column that has one of these names, in any case, with underscores or without; or None."""
     wanted = set(map(folded, names))
     return next((column for column in columns if folded(column) in wanted), None)
 
@@ -321,7 +324,7 @@ def _pairs(rows: Iterable[Sequence[Any]]) -> list[tuple[str, int]]:
 
 
 def is_date(value: Any) -> bool:
-    """Tell whether a value says when: others have no before."""
+    """Return whether a value is a date or a time, so that an earlier one can be looked for."""
     if isinstance(value, date):
         return True
     try:

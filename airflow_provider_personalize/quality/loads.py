@@ -13,11 +13,11 @@ from airflow_provider_personalize.exceptions import InvalidRequestError
 @dataclass(frozen=True)
 class Loads:
     """
-    What one loader returned, or several together.
+    What one load has come to, or several together.
 
-    :param lines: How many lines of output they have read.
-    :param rejects: How many of those they have set apart.
-    :param sources: The jobs that they have loaded; empty where one was not named by its ARN.
+    :param lines: How many lines of output were read.
+    :param rejects: How many of the lines were rejected.
+    :param sources: The ARNs of the jobs that were loaded; empty where one was loaded by its ``output_uri``.
     """
 
     lines: int = 0
@@ -27,11 +27,11 @@ class Loads:
 
 def read_loaded(parameter: str, value: Any) -> list[Mapping[str, Any]] | None:
     """
-    Read what one loader has returned, or a list of that, as the output of a mapped loader is; None where there is none.
+    Return what a loader has returned as a list: of one, or of all that a mapped loader has returned; or None.
 
-    :param parameter: What it is called.
-    :param value: That, or its text. None in a list stands for a loader that was skipped.
-    :raises InvalidRequestError: if no loader returned that.
+    :param parameter: The parameter's name, for errors.
+    :param value: A dict, a list of dicts, or the text of one. None in a list stands for a loader that was skipped.
+    :raises InvalidRequestError: if it is not what a loader returns.
     """
     found = mapping_or_list(parameter, value)
     if found is None:
@@ -48,7 +48,7 @@ def read_loaded(parameter: str, value: Any) -> list[Mapping[str, Any]] | None:
 
 
 def add_up(loads: Iterable[Mapping[str, Any]]) -> Loads:
-    """Add up what loaders have returned."""
+    """Return the sum of what loaders have returned."""
     loads = list(loads)
     sources = [one.get("job_arn") for one in loads]
     return Loads(

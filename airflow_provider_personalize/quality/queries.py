@@ -1,4 +1,4 @@
-"""The user's queries inside the statements that compute figures, with their parameters."""
+"""Users' queries, with their parameters, inside the statements that compute figures."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from typing import Any
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.sql.statements import single_statement
-from airflow_provider_personalize.targets.sql.base import VALUE, Sink
+from airflow_provider_personalize.sql.table import VALUE, SqlTable
 
-#: What the drivers of ``%s`` take for a named value, in a query that has parameters.
+#: A named value in a query with parameters, for drivers whose placeholder is ``%s``.
 _NAMED = re.compile(r"%(?:\(([^)]*)\)|%)")
-#: What DuckDB takes for one; it refuses values that the query does not name.
+#: A named value for DuckDB, which refuses values that the query does not name.
 _DOLLAR_NAMED = re.compile(r"\$(\w+)")
-#: The modules of its driver.
-DUCKDB = frozenset({"duckdb", "_duckdb"})
 #: Begins the names of this package's own values.
 _OWN = "personalize_"
 
@@ -28,46 +26,49 @@ class Query:
 
     :param name: The parameter that it was given as.
     :param sql: Its text.
-    :param parameters: Values for its placeholders, in the driver's own style; empty ones are none.
+    :param parameters: Values for its placeholders, in the driver's own style; an empty collection is the same as None.
     """
 
     name: str
     sql: str
     parameters: Mapping[str, Any] | Sequence[Any] | None = None
 
-    def run(self, sink: Sink, before: str, after: str = "", values: Sequence[Any] = ()) -> None:
+    def run(self, table: SqlTable, before: str, after: str = "", values: Sequence[Any] = ()) -> None:
         """
         Execute a statement in which this query is a table called ``asked``.
 
-        :param sink: Where.
-        :param before: The statement up to the query. It has no bound values.
-        :param after: What follows.
-        :param values: The bound values in there.
+        :param table: A table whose connection executes it.
+        :param before: The statement before the query. It has no bound values.
+        :param after: The statement after the query.
+        :param values: The values to bind in what follows.
         """
-        query = f"({single_statement(self.sql, sink.connection, parameter=self.name)}) asked"
+        query = f"({single_statement(self.sql, table.connection, parameter=self.name)}) asked"
         if not self.parameters:
-            sink.execute(f"{before}{query}{after}", list(values))
+            table.execute(f"{before}{query}{after}", list(values))
             return
-        before, named = sink.with_placeholders(before), isinstance(self.parameters, Mapping)
-        if named and sink.placeholder != "%s":
-            sink.cursor.execute(*self._named(sink, before, query, after, values))
+        before, named = table.with_placeholders(before), isinstance(self.parameters, Mapping)
+        if named and table.placeholder != "%s":
+            table.cursor.execute(*self._named(table, before, query, after, values))
             return
         if named:
             query, bound = self._in_order(query)
         else:
             bound = list(self.parameters)
-        sink.cursor.execute(f"{before}{query}{sink.with_placeholders(after)}", [*bound, *values])
+        table.cursor.execute(f"{before}{query}{table.with_placeholders(after)}", [*bound, *values])
 
     def _in_order(self, query: str) -> tuple[str, list[Any]]:
-        """Turn named values into unnamed ones: a statement has all of one style, and this package's have none."""
+        """
+        Return a query with unnamed values in place of named ones, and their values in order. A statement has values of
+        one style only, and those of this package have no names.
+        """
         names = [name for name in _NAMED.findall(query) if name]
         return _NAMED.sub(lambda found: "%" if found[1] else "%%", query), [self._value(name) for name in names]
 
     def _named(
-        self, sink: Sink, before: str, query: str, after: str, values: Sequence[Any]
+        self, table: SqlTable, before: str, query: str, after: str, values: Sequence[Any]
     ) -> tuple[str, dict[str, Any]]:
-        """Name this package's own values, where the driver's style is another one than ``%(name)s``."""
-        dollar = sink.driver in DUCKDB
+        """Return a statement and its values with names for this package's own, in another style than ``%(name)s``."""
+        dollar = table.database == "duckdb"
         own = {f"{_OWN}{number}": value for number, value in enumerate(values)}
         pieces = after.split(VALUE)
         after = pieces[0] + "".join(
@@ -83,6 +84,7 @@ class Query:
         if name not in self.parameters:
             raise InvalidRequestError(
                 f"parameters: expected a value for %({name})s of {self.name}, got values for "
-                f"{', '.join(map(str, self.parameters))}. A % that is none is written %% in a query with parameters."
+                f"{', '.join(map(str, self.parameters))}. "
+                "In a query with parameters, write %% for a % that is no placeholder."
             )
         return self.parameters[name]

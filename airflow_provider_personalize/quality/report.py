@@ -1,4 +1,4 @@
-"""A page that lets a person judge in a few seconds whether output is good enough to use."""
+"""The report: a page that shows at a glance whether output is good enough to use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.output.rows import RELATED_ITEMS, USER_SEGMENTS, RowKind
 from airflow_provider_personalize.quality.figures import Overlap, Slice
-from airflow_provider_personalize.quality.thresholds import Outcome, in_words
+from airflow_provider_personalize.quality.thresholds import Outcome, format_figure
 from airflow_provider_personalize.uris import FileUri, S3Uri, parse_uri_or_path
 
 #: The most bars of a plot.
@@ -33,19 +33,19 @@ def render_report(
     details: Sequence[str] = (),
 ) -> str:
     """
-    Write the page.
+    Return the report as HTML.
 
     :param table: The table's name.
     :param kind: The kind of its rows.
     :param figures: All figures.
     :param now: The slice that is judged.
     :param before: The slice that it is compared with, if any.
-    :param before_top: How many entities of that one have each of the now most frequent items.
+    :param before_top: How many entities of the slice before have each item that is now among the most frequent.
     :param overlap: How both overlap, if there is one before.
     :param titles: Titles of items.
-    :param results: What the checks came to.
+    :param results: The outcomes of the checks.
     :param details: What is missing, in sentences.
-    :return: HTML that needs nothing else.
+    :return: One HTML page that loads nothing else.
     """
     from jinja2 import Environment, FileSystemLoader
 
@@ -65,7 +65,7 @@ def render_report(
         state_of=state_of,
         results=results,
         details=details,
-        in_words=in_words,
+        format_figure=format_figure,
         result_bars=_result_bars(now),
         top_bars=_top_bars(now, before, before_top, titles),
         overlap_bars=_overlap_bars(overlap),
@@ -74,7 +74,7 @@ def render_report(
 
 def parse_report_uri(uri: Any) -> S3Uri | FileUri:
     """
-    Parse where the page goes.
+    Return the place that a report goes to.
 
     :param uri: A path, ``file:///…`` or ``s3://bucket/key``.
     :raises InvalidRequestError: if it is none of these.
@@ -86,7 +86,7 @@ def parse_report_uri(uri: Any) -> S3Uri | FileUri:
 
 
 def _tile_states(results: Sequence[Outcome]) -> dict[str, str]:
-    """Give each figure's worst state; those of an entity's results share one."""
+    """Return each figure's worst state; the three figures of an entity's results share one."""
     states: dict[str, str] = {}
     for outcome in sorted(results, key=lambda outcome: _STATES.index(outcome.state)):
         states.setdefault("mean_results" if outcome.figure.endswith("_results") else outcome.figure, outcome.state)
@@ -94,16 +94,16 @@ def _tile_states(results: Sequence[Outcome]) -> dict[str, str]:
 
 
 def _result_bars(now: Slice) -> list[dict[str, Any]]:
-    """Count entities by their number of results, in bars of equal width."""
+    """Return how many entities have how many results, in bars of equal width."""
     if not now.results:
         return []
     low, high = min(now.results), max(now.results)
     width = -(-(high - low + 1) // _BARS)
     bars = []
     for start in range(low, high + 1, width):
-        end = start + width - 1
+        end = min(start + width - 1, high)
         count = sum(entities for number, entities in now.results.items() if start <= number <= end)
-        bars.append({"label": f"{start:,}" if width == 1 else f"{start:,} to {end:,}", "count": count})
+        bars.append({"label": f"{start:,}" if start == end else f"{start:,} to {end:,}", "count": count})
     return _scaled(bars)
 
 
@@ -118,7 +118,7 @@ def _top_bars(
 
 
 def _overlap_bars(overlap: Overlap | None) -> list[dict[str, Any]]:
-    """Count entities by the share of their results that they had before, in tenths."""
+    """Return how many entities had which share of their results before, in tenths."""
     if not overlap or not overlap.lists:
         return []
     counts = [0] * 10
@@ -128,6 +128,6 @@ def _overlap_bars(overlap: Overlap | None) -> list[dict[str, Any]]:
 
 
 def _scaled(bars: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Add each bar's height, as a share of the highest."""
+    """Return the bars with their heights, as shares of the highest."""
     highest = max(bar["count"] for bar in bars) or 1
     return [bar | {"height": bar["count"] / highest} for bar in bars]

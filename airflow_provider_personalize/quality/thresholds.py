@@ -1,4 +1,4 @@
-"""What is expected of figures, and whether they keep to it. Pure."""
+"""What is expected of figures, and whether they meet it. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from airflow_provider_personalize.arguments import is_settled, mapping, shown
 from airflow_provider_personalize.exceptions import InvalidRequestError
 
-#: The figures that can be checked, and what is given for each to be known.
+#: The figures that can be checked, each with the parameter that it is computed from, if any.
 FIGURES: Mapping[str, str | None] = {
     "rows": None,
     "entities": None,
@@ -34,19 +34,19 @@ _CONDITIONS: Mapping[str, tuple[str, Callable[[float, float], bool]]] = {
 }
 #: Figures between 0 and 1.
 SHARES = frozenset({"top_item_share", "overlap", "entity_coverage", "catalog_coverage", "reject_rate"})
-#: Conditions that nothing at all does not keep to, unless they say 0 themselves.
+#: Conditions that a slice without rows does not meet, unless they are about 0.
 _FROM_BELOW = frozenset({"equal_to", "greater_than", "geq_to"})
 
 
 class Outcome(NamedTuple):
     """
-    What one condition came to.
+    Whether a figure met what was expected of it.
 
     :param figure: The figure, one of :data:`FIGURES`.
     :param expected: What was expected of it, in words.
     :param value: The figure's value; None where it is not known.
     :param state: ``passed``, ``warned``, ``failed``, or ``unknown``.
-    :param reason: Why there was nothing to look at, where there was nothing.
+    :param reason: Why the figure is not known or there are no rows, if so.
     """
 
     figure: str
@@ -56,15 +56,15 @@ class Outcome(NamedTuple):
     reason: str = ""
 
     def __str__(self) -> str:
-        got = "is not known" if self.value is None else f"is {in_words(self.figure, self.value)}"
+        got = "is not known" if self.value is None else f"is {format_figure(self.figure, self.value)}"
         return f"{self.figure} {got}, expected {self.expected}{self.reason and f' ({self.reason})'}"
 
 
-def in_words(figure: str, value: float) -> str:
-    """Write a figure's value: a share as a percentage."""
+def format_figure(figure: str, value: float) -> str:
+    """Return a figure's value for people: a share as a percentage."""
     if figure not in SHARES:
         return f"{value:,.1f}".removesuffix(".0")
-    # So many digits that what is not all, or not nothing, does not look so.
+    # With so many digits that 99.99 % does not look like 100 %, nor 0.01 % like none.
     digits = 1 if 0.001 <= value <= 0.999 or value in {0, 1} else 4
     return f"{100 * value:.{digits}f} %"
 
@@ -74,11 +74,11 @@ Checks = Mapping[str, Mapping[str, float]]
 
 def read_checks(parameter: str, value: Any) -> Checks:
     """
-    Read checks: ``{figure: {condition: number}}``, or the text of that. What is still a template is passed over.
+    Return checks, ``{figure: {condition: number}}``, or the text of that, as numbers. Templates are left out.
 
-    :param parameter: What the checks are called.
-    :param value: The checks.
-    :raises InvalidRequestError: if they cannot be made.
+    :param parameter: The parameter's name, for errors.
+    :param value: The parameter's value.
+    :raises InvalidRequestError: if it is not a dict of checks.
     """
     read: dict[str, dict[str, float]] = {}
     for figure, conditions in (mapping(parameter, value) or {}).items():
@@ -99,9 +99,9 @@ def read_checks(parameter: str, value: Any) -> Checks:
 
 def not_known(parameter: str, checks: Checks, known: Mapping[str, Any]) -> Iterator[str]:
     """
-    Say which checks are on figures that cannot be known, since what they need is not given.
+    Yield an error for each check whose figure cannot be computed without a parameter that is not given.
 
-    :param parameter: What the checks are called.
+    :param parameter: The parameter's name, for errors.
     :param checks: The checks.
     :param known: The arguments whose value is known.
     """
@@ -138,22 +138,22 @@ def outcomes(
     first: bool = False,
 ) -> list[Outcome]:
     """
-    Compare figures with what is expected of them.
+    Return whether figures meet what is expected of them.
 
-    A figure that is not known, for want of something to look at, is not what was expected. Only where there is no
-    slice before, what compares with it is passed over.
+    A figure that is not known does not meet what is expected of it. Only ``overlap`` is excused, where there is no
+    slice before.
 
-    :param figures: The values, None where one is not known.
+    :param figures: The figures' values, None where one is not known.
     :param checks: What is expected.
-    :param otherwise: The state of what does not keep to it: ``failed`` or ``warned``.
+    :param otherwise: The state of a figure that does not meet it: ``failed`` or ``warned``.
     :param missing: Why figures are not known.
-    :param nothing: Why there are no rows at all, where there are none. No upper bound holds for nothing.
+    :param nothing: A sentence's part that says that there are no rows, if so. An upper bound is not met then.
     :param first: Whether there is no slice before.
     """
     found = []
     for figure, conditions in checks.items():
         value = figures.get(figure)
-        expected = " and ".join(f"{_CONDITIONS[name][0]} {in_words(figure, n)}" for name, n in conditions.items())
+        expected = " and ".join(f"{_CONDITIONS[name][0]} {format_figure(figure, n)}" for name, n in conditions.items())
         kept = value is not None and all(_CONDITIONS[name][1](value, number) for name, number in conditions.items())
         if nothing and not _FROM_BELOW & set(conditions):
             kept = False

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
+from airflow_provider_personalize.sql.drivers import driver_of
+
 #: Makes a value of what the driver gives.
 Conversion = Callable[[Any], Any]
 
@@ -63,12 +65,12 @@ def mysql_conversions(cursor: Any) -> dict[int, Conversion]:
 
     :param cursor: A cursor that has executed the query, of any driver.
     """
-    match type(cursor).__module__.partition(".")[0]:
+    match driver_of(cursor):
         case "MySQLdb":
             flags = cursor.description_flags or ()
         case "pymysql":
             flags = [field.flags for field in cursor._result.fields]
-        case "mysql":
+        case "mysql.connector":
             flags = [column[7] for column in cursor.description or ()]
         case _:
             return {}

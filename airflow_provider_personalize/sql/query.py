@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow_provider_personalize.compat import BaseHook
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.sql.column_types import Conversion, mysql_conversions, postgres_conversions
-from airflow_provider_personalize.sql.statements import driver_of, read_only, single_statement
+from airflow_provider_personalize.sql.drivers import driver_of, is_postgres
+from airflow_provider_personalize.sql.statements import read_only, single_statement
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -31,7 +32,7 @@ __all__ = ["QueryRows", "RowBatch", "database_hook", "read_only", "single_statem
 
 def database_hook(conn_id: str, hook_params: Mapping[str, Any] | None = None) -> DbApiHook:
     """
-    Give the hook of a database connection.
+    Return the hook of a database connection.
 
     :param conn_id: The Airflow connection's id.
     :param hook_params: Further arguments of the hook.
@@ -70,15 +71,15 @@ class RowBatch(NamedTuple):
     Some rows of a query.
 
     :param size: How many.
-    :param rows: Gives them; where the database's driver can, only then are they made of what the server has sent, so
-        that another thread can do that while this one asks for the next.
+    :param rows: Returns them. Where the driver can, they are made of what the server has sent only then, so that
+        another thread can make them while this one asks for the next.
     """
 
     size: int
     rows: Callable[[], Sequence[Sequence[Any]]]
 
 
-#: Fetches at most so many rows: gives them, and the description of their columns.
+#: Fetches at most so many rows; returns them, and the description of their columns.
 _Fetch = Callable[[int], tuple[RowBatch, Any]]
 
 
@@ -108,7 +109,7 @@ class QueryRows:
 @contextmanager
 def stream_query(hook: DbApiHook, sql: str, parameters: Any = None) -> Iterator[QueryRows]:
     """
-    Run a query and stream its rows, through a server-side cursor where the database's driver has one.
+    Run a query and stream its rows, through a server-side cursor where the driver has one.
 
     The query only reads, and is alone: see :func:`read_only` and :func:`single_statement`.
 
@@ -137,13 +138,13 @@ def stream_query(hook: DbApiHook, sql: str, parameters: Any = None) -> Iterator[
 
 
 def _prepare(connection: Any) -> None:
-    """Let texts come as they are."""
+    """Set the connection up to return texts as they are."""
     match driver_of(connection):
         case "psycopg":
             connection.execute("SET client_encoding TO 'UTF8'")
         case "psycopg2":
             connection.set_client_encoding("UTF8")
-        case "MySQLdb" | "pymysql" | "mysql":
+        case "MySQLdb" | "pymysql" | "mysql.connector":
             cursor = connection.cursor()
             # With this mode, CHAR columns come with the spaces that they are padded with.
             cursor.execute("SET SESSION sql_mode = REPLACE(@@sql_mode, 'PAD_CHAR_TO_FULL_LENGTH', '')")
@@ -151,7 +152,7 @@ def _prepare(connection: Any) -> None:
 
 
 def _streaming_cursor(connection: Any) -> Any:
-    """Open a cursor that does not fetch the whole result at once, where the driver needs to be told."""
+    """Return a cursor that does not fetch the whole result at once."""
     match driver_of(connection):
         case "psycopg":
             return connection.cursor(name=_CURSOR)
@@ -159,7 +160,7 @@ def _streaming_cursor(connection: Any) -> Any:
             return connection.cursor(cursor_factory=import_module("psycopg2.extensions").cursor)
         case "MySQLdb" | "pymysql" as driver:
             return connection.cursor(import_module(f"{driver}.cursors").SSCursor)
-        case "duckdb" | "_duckdb":
+        case "duckdb":
             # What DuckDB calls a cursor is another connection, outside the transaction.
             return connection
         case _:
@@ -180,7 +181,7 @@ def _execute(connection: Any, cursor: Any, query: tuple[Any, ...]) -> None:
         cursor.execute(*query)
         return
     text = cursor.mogrify(*query).decode()
-    if not _is_postgres(connection):
+    if not is_postgres(connection):
         cursor.execute(f"DECLARE {_CURSOR} CURSOR FOR {single_statement(text, connection)}")
         return
     cursor.execute("SELECT set_config(%s, %s, true)", (_SETTING, text))
@@ -190,13 +191,8 @@ def _execute(connection: Any, cursor: Any, query: tuple[Any, ...]) -> None:
     )
 
 
-def _is_postgres(connection: Any) -> bool:
-    """Tell PostgreSQL from Redshift, which calls itself version 8 and has neither DO nor types of one's own."""
-    return bool(connection.info.server_version >= 100_000)
-
-
 def _fetch_from(connection: Any, cursor: Any) -> _Fetch:
-    """Give what fetches from a cursor that has executed a query."""
+    """Return a function that fetches from a cursor which has executed a query."""
     match driver_of(connection):
         case "psycopg":
             plain = {"row_factory": import_module("psycopg.rows").tuple_row}
@@ -236,7 +232,7 @@ class _PostgresFetch:
         description = part.description
         if self._conversions is None:
             types = [column[1] for column in description]
-            catalog = self._connection.cursor(**self._plain) if _is_postgres(self._connection) else None
+            catalog = self._connection.cursor(**self._plain) if is_postgres(self._connection) else None
             self._conversions = postgres_conversions(catalog, types)
         return RowBatch(part.rowcount, partial(_converted, part.fetchall, self._conversions)), description
 

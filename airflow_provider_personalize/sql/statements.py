@@ -11,6 +11,7 @@ import re
 from typing import Any, NamedTuple
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
+from airflow_provider_personalize.sql.drivers import driver_of
 
 #: What a statement that gives rows, and nothing else, can begin with.
 _FIRST_WORDS = frozenset({"select", "with", "values", "table", "from", "("})
@@ -61,11 +62,6 @@ _ANY = _Dialect(_tokens(_PLAIN, _DOUBLE, _BACKTICKS), forbidden=_WRITING_WORDS)
 _AMBIGUOUS = re.compile(r"[\\`#$\[]|/\*(?:(?!\*/).)*/\*", re.DOTALL)
 
 
-def driver_of(connection: Any) -> str:
-    """Return the name of the module that a connection's driver is."""
-    return type(connection).__module__.partition(".")[0]
-
-
 def read_only(connection: Any) -> None:
     """
     Let a connection only read from now on, as far as its database can.
@@ -81,7 +77,7 @@ def read_only(connection: Any) -> None:
             connection.read_only = True
         case "psycopg2":
             connection.set_session(readonly=True, autocommit=False)
-        case "MySQLdb" | "pymysql" | "mysql" as driver:
+        case "MySQLdb" | "pymysql" | "mysql.connector" as driver:
             if driver == "MySQLdb":
                 connection.set_server_option(_MULTI_STATEMENTS_OFF)
             cursor = connection.cursor()
@@ -90,7 +86,7 @@ def read_only(connection: Any) -> None:
             cursor.close()
         case "sqlite3":
             connection.execute("PRAGMA query_only = ON").close()
-        case "duckdb" | "_duckdb":
+        case "duckdb":
             connection.execute("BEGIN TRANSACTION READ ONLY")
 
 
@@ -135,11 +131,11 @@ def _dialect(connection: Any) -> _Dialect:
     match driver_of(connection):
         case "psycopg" | "psycopg2":
             escaping = connection.info.parameter_status("standard_conforming_strings") == "off"
-        case "MySQLdb" | "pymysql" | "mysql":
+        case "MySQLdb" | "pymysql" | "mysql.connector":
             return _mysql_dialect(connection)
         case "sqlite3":
             return _SQLITE
-        case "duckdb" | "_duckdb":
+        case "duckdb":
             escaping = False
         case _:
             return _ANY

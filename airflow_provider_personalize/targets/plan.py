@@ -1,114 +1,71 @@
-"""What a sink is asked to do, and what it is told of the lines."""
+"""What is to be loaded and how, whatever the target. Pure."""
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta
+from datetime import date, time, timedelta
 from decimal import Decimal
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, get_args
 from uuid import UUID
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
-from airflow_provider_personalize.output.reader import Reject
-from airflow_provider_personalize.output.rows import Batch, Column
+from airflow_provider_personalize.output.rows import Column, RowKind
 
-WRITE_MODES = ("replace", "replace_slice", "merge", "append")
+WriteMode = Literal["replace", "replace_slice", "merge", "append"]
+WRITE_MODES: tuple[WriteMode, ...] = get_args(WriteMode)
 
 
 @dataclass(frozen=True)
-class Load:
+class LoadPlan:
     """
-    What is to be loaded, and into what.
+    What is to be loaded, and how.
 
-    :param table: The target's name.
-    :param schema: Its schema, or None for the connection's own.
-    :param columns: The columns that take the rows, under the target's names.
+    :param source: What is loaded: a job's ARN, or what identifies other output. ``append`` takes it once.
+    :param write_mode: What the target holds after the load.
     :param extra: The same value for every row: ``{column: value}``.
-    :param write_mode: One of :data:`WRITE_MODES`.
-    :param source: What is loaded: a job's ARN, or what identifies other output. It is appended once.
-    :param create_table: Whether to create the target where it is missing.
-    :param rejects_table: The table that takes lines set apart, or None.
+    :param column_names: Other names for columns: ``{name: other name, or None to leave it out}``.
+    :param filter_values_column: A further column that takes each line's ``filterValues``, or None.
+    :param max_reject_rate: The share of the lines that may be rejected.
     """
 
-    table: str
-    columns: tuple[Column, ...]
     source: str
-    schema: str | None = None
+    write_mode: WriteMode = "replace"
     extra: Mapping[str, Any] = field(default_factory=dict)
-    write_mode: str = "replace"
-    create_table: bool = True
-    rejects_table: str | None = None
+    column_names: Mapping[str, str | None] = field(default_factory=dict)
+    filter_values_column: str | None = None
+    max_reject_rate: float = 0.0
 
-    @property
-    def id(self) -> str:
-        """What this load is called in the ledger: a digest of target and source."""
-        text = "\n".join((self.schema or "", self.table, self.source))
-        return hashlib.sha256(text.encode()).hexdigest()
+    def columns(self, kind: RowKind) -> tuple[Column, ...]:
+        """
+        Return the columns that take rows of a kind, under the target's names.
 
-    def column(self, role: str) -> Column | None:
-        """Give the column of that role, or None where it is left out."""
-        return next((column for column in self.columns if column.field == role), None)
-
-
-class Result(Protocol):
-    """What the reading of the lines comes to; complete once all batches were taken."""
-
-    @property
-    def lines(self) -> int:
-        """How many lines there were."""
-
-    @property
-    def rows(self) -> int:
-        """How many rows they gave."""
-
-    @property
-    def rejects(self) -> int:
-        """How many lines were set apart."""
-
-    def settle(self) -> None:
-        """Raise TooManyRejectsError where there are more rejects than are allowed."""
-
-    def rejected(self) -> Iterable[Reject]:
-        """Give the lines that were set apart."""
+        :raises InvalidRequestError: if they cannot be a target's columns, or a value of ``extra`` cannot be one's.
+        """
+        names = {column.name: column.name for column in kind.columns} | dict(self.column_names)
+        columns = tuple(
+            column._replace(name=str(names[column.name])) for column in kind.columns if names[column.name] is not None
+        )
+        if self.filter_values_column:
+            columns += (Column(self.filter_values_column, "text", "filter_values"),)
+        check_extra(self.extra)
+        all_names = [*(column.name for column in columns), *self.extra]
+        if len(set(all_names)) < len(all_names) or not columns:
+            raise InvalidRequestError(
+                f"Expected one or more columns, each name once, from column_names, extra_columns and "
+                f"filter_values_column, got {all_names}."
+            )
+        if self.write_mode == "merge" and column_of(columns, "entity") is None:
+            raise InvalidRequestError(
+                f"write_mode='merge' needs the column {kind.columns[0].name}: do not leave it out in column_names."
+            )
+        return columns
 
 
-class TableColumn(NamedTuple):
-    """
-    A column that the target has.
-
-    :param type: Its type in the database's words.
-    :param optional: Whether an insert may leave it out.
-    :param computed: Whether the database alone fills it.
-    """
-
-    type: str
-    optional: bool
-    computed: bool = False
-
-
-def staged_rows(batches: Iterable[Batch], columns: tuple[Column, ...]) -> Iterator[tuple[Any, ...]]:
-    """Give rows for the stage: those of the batches, and one of rank 0 for each line that has none."""
-    for batch in batches:
-        yield from batch.with_rank_zero_rows().rows(columns)
-
-
-def type_of(value: Any) -> str:
-    """Tell the type of the column to create for a value of ``extra_columns``."""
-    match value:
-        case bool():
-            return "boolean"
-        case int():
-            return "bigint"
-        case float():
-            return "double"
-        case datetime():
-            return "timestamptz" if value.tzinfo else "timestamp"
-        case date():
-            return "date"
-    return "text"
+def column_of(columns: tuple[Column, ...], field: str) -> Column | None:
+    """Return the one of these columns that holds a field of the rows, or None where it is left out."""
+    return next((column for column in columns if column.field == field), None)
 
 
 def check_extra(extra: Mapping[str, Any]) -> None:

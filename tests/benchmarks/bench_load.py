@@ -159,7 +159,7 @@ def measure_ours(arguments: dict[str, Any]) -> None:
     import numpy  # noqa: F401
     from airflow.providers.postgres.hooks.postgres import PostgresHook
 
-    from airflow_provider_personalize.targets.sql.postgres import PostgresSink  # noqa: F401
+    from airflow_provider_personalize.targets.sql.postgres import PostgresTarget  # noqa: F401
     from airflow_provider_personalize.transfers.personalize_to_sql import PersonalizeToSqlOperator
 
     operator = PersonalizeToSqlOperator(task_id="bench", sql_conn_id="bench", aws_conn_id=None, **arguments)

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_personalize.targets import sql as sinks
-from airflow_provider_personalize.targets.sql.generic import GenericSink
+from airflow_provider_personalize.sql import opening
 from tests.integration.load_support import (
     DuckDbTarget,
     MySqlTarget,
@@ -107,5 +106,5 @@ def target(request, tmp_path, airflow_connection, monkeypatch) -> Target:
         pytest.importorskip("airflow.providers.duckdb.hooks.duckdb", reason="needs the extra duckdb: make venv")
         return DuckDbTarget(path, airflow_connection("target", json.dumps({"conn_type": "duckdb", "host": str(path)})))
     if kind == "generic":
-        monkeypatch.setattr(sinks, "_sink_class", lambda connection: GenericSink)
+        monkeypatch.setattr(opening, "database_of", lambda connection: "other")
     return SqliteTarget(path, airflow_connection("target", json.dumps({"conn_type": "sqlite", "host": str(path)})))

@@ -38,6 +38,7 @@ NASTY = [
     "",
 ]
 EXTRA = {"run_date": "2026-11-22"}
+JOB_ARN = "arn:aws:personalize:us-east-1:123456789012:batch-inference-job/nightly"
 
 
 def test_the_result_says_what_was_loaded(target, output):
@@ -342,11 +343,11 @@ def test_what_is_not_there_is_named(target, output):
     ("arguments", "message"),
     [
         ({}, "exactly one of job_arn and output_uri"),
-        ({"output_uri": "s3://b/", "job_arn": "x"}, "exactly one of job_arn and output_uri"),
+        ({"output_uri": "s3://b/", "job_arn": JOB_ARN}, "exactly one of job_arn and output_uri"),
         ({"output_uri": "ftp://b/"}, "output_uri: expected"),
         ({"output_uri": "s3://b/", "write_mode": "upsert"}, "write_mode: expected one of"),
         ({"output_uri": "s3://b/", "write_mode": "replace_slice"}, "expected extra_columns"),
-        ({"output_uri": "s3://b/", "max_reject_rate": 2}, "max_reject_rate: expected 0.0 to 1.0"),
+        ({"output_uri": "s3://b/", "max_reject_rate": 2}, "max_reject_rate: expected a share from 0.0 to 1.0"),
         ({"output_uri": "s3://b/", "column_names": {"user": "u"}}, "column_names: expected names among"),
         ({"job_arn": "arn:aws:personalize:us-east-1:1:campaign/x"}, "job_arn: expected the ARN of a"),
     ],

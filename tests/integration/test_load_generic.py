@@ -12,11 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_personalize.exceptions import TableMismatchError, TooManyRejectsError
+from airflow_provider_personalize.sql import opening
 from airflow_provider_personalize.sql.query import database_hook
-from airflow_provider_personalize.targets import sql as sinks
-from airflow_provider_personalize.targets.plan import Load
-from airflow_provider_personalize.targets.sql import open_sink
-from airflow_provider_personalize.targets.sql.generic import GenericSink
 from tests.integration.load_support import COLUMNS, MySqlTarget, PostgresTarget, line, load, rows
 
 if TYPE_CHECKING:
@@ -29,7 +26,7 @@ NASTY = ["a\\b", "tab\there", "line\nbreak", "\\N", "quote ' \"", "\\", "\\'", "
 @pytest.fixture(params=EXTRAS, ids=lambda extra: next(iter(extra), "plain"))
 def generic(request, postgres: Database, airflow_connection, monkeypatch) -> PostgresTarget:
     """PostgreSQL as any database that has no sink of its own: others do not see a table before it is committed."""
-    monkeypatch.setattr(sinks, "_sink_class", lambda connection: GenericSink)
+    monkeypatch.setattr(opening, "database_of", lambda connection: "other")
     separator = "&" if "?" in postgres.uri else "?"
     extra = "".join(f"{separator}{name}={value}" for name, value in request.param.items())
     if "autocommit" in request.param:
@@ -144,11 +141,11 @@ def test_load_data_leaves_nothing_in_the_temporary_folder(mysql, output, tmp_pat
 def test_a_sink_that_reads_cannot_write(kind, tmp_path, airflow_connection, monkeypatch):
     pytest.importorskip(f"airflow.providers.{kind}.hooks.{kind}" if kind == "duckdb" else "sqlite3")
     if kind == "generic":
-        monkeypatch.setattr(sinks, "_sink_class", lambda connection: GenericSink)
+        monkeypatch.setattr(opening, "database_of", lambda connection: "other")
     conn_type = "duckdb" if kind == "duckdb" else "sqlite"
     airflow_connection("target", json.dumps({"conn_type": conn_type, "host": str(tmp_path / "target.db")}))
-    sink = open_sink(database_hook("target"), Load(table="recs", columns=(), source=""))
-    with closing(sink.connection):
-        sink.begin_reading()
+    table = opening.open_table(database_hook("target"), "recs")
+    with closing(table.connection):
+        table.begin_reading({})
         with pytest.raises(Exception, match=r"(?i)read-?only"):
-            sink.execute("CREATE TABLE written (i int)")
+            table.execute("CREATE TABLE written (i int)")

@@ -11,6 +11,7 @@ import pytest
 
 from airflow_provider_personalize.compat import AirflowFailException
 from airflow_provider_personalize.exceptions import InvalidRequestError, OutputCheckError, TableMismatchError
+from airflow_provider_personalize.failures import told_to_airflow
 from airflow_provider_personalize.operators.output_check import PersonalizeOutputCheckOperator
 from tests.integration.load_support import line, load
 
@@ -32,7 +33,9 @@ def check(target, ti=None, rendered=None, **kwargs):
     operator = PersonalizeOutputCheckOperator(task_id="check", **arguments)
     for name, value in (rendered or {}).items():
         setattr(operator, name, value)
-    return inspect.unwrap(type(operator).execute)(operator, {"ti": Pushed() if ti is None else ti})
+    # Airflow 2 wraps execute() in a check that works on the main thread only.
+    execute = told_to_airflow(inspect.unwrap(type(operator).execute))
+    return execute(operator, {"ti": Pushed() if ti is None else ti})
 
 
 @pytest.fixture
@@ -151,7 +154,7 @@ def test_what_fails_names_each_figure_and_leaves_the_figures_behind(target, two_
             },
             warn_checks={"rows": {"greater_than": 1000}},
         )
-    error = raised.value.__cause__
+    error = raised.value
     assert isinstance(error, OutputCheckError)
     assert error.failed == [
         "entity_coverage is 75.0 %, expected ≥ 90.0 %",
@@ -294,9 +297,8 @@ def failure(target, **kwargs):
     """Run a check that fails; give the error."""
     with pytest.raises(AirflowFailException) as raised:
         check(target, **kwargs)
-    assert isinstance(raised.value.__cause__, OutputCheckError)
-    assert str(raised.value) == str(raised.value.__cause__)
-    return raised.value.__cause__
+    assert isinstance(raised.value, OutputCheckError)
+    return raised.value
 
 
 #: Types of ids that are no text, with ids as the loader gives them, and the same ids written as other literals.
@@ -315,10 +317,13 @@ ID_TYPES = pytest.mark.parametrize(
 @ID_TYPES
 @pytest.mark.parametrize("query_type", ["own", "text"])
 def test_ids_that_are_no_text_are_compared_as_the_text_that_they_are(target, output, kind, ids, query_type):
-    target.execute(f"CREATE TABLE recs (user_id {kind}, rank int, item_id {kind}, score float8, run_date date)")
+    # The loader takes no column that fills its ids up with spaces; one can become that afterwards.
+    loaded = "text" if kind == "char(9)" else kind
+    target.execute(f"CREATE TABLE recs (user_id {loaded}, rank int, item_id {loaded}, score float8, run_date date)")
     one, two, three = ids
     for night, lines in ((YESTERDAY, [line(one, two)]), (TODAY, [line(one, two, three), line(two, two)])):
         load(target, output.write(*lines), write_mode="replace_slice", extra_columns=night)
+    target.execute(f"ALTER TABLE recs ALTER user_id TYPE {kind}, ALTER item_id TYPE {kind}")
     asked = kind if query_type == "own" else "text"
     target.execute(f"CREATE TABLE people (user_id {asked})")
     target.execute(f"CREATE TABLE things (item_id {asked}, title text)")

@@ -228,7 +228,7 @@ def test_from_the_form_to_the_rows(stack: Stack, page: Page) -> None:
     )
     expect_links(page, links)
     open_task(page, run_id, "load")
-    expect_log(page, "Loading 1 object(s)", "into picked", "Published.", "632 lines, 2,528 rows", "0 rejects")
+    expect_log(page, "Loading 1 object(s)", "into picked", "Published.", "lines: 632, rows: 2,528", "rejects: 0")
     keep(page, "log")
     expect_links(page, links)
 

@@ -1,52 +1,55 @@
-"""How one kind of database takes rows fast, and publishes them all at once."""
+"""Tables of SQL databases as targets: one module for each database that takes rows faster than by inserts."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import Any
 
-from airflow_provider_personalize.targets.plan import Load
-from airflow_provider_personalize.targets.sql.base import Sink
+from airflow_provider_personalize.sql.drivers import Database
+from airflow_provider_personalize.sql.opening import open_table
+from airflow_provider_personalize.targets.plan import LoadPlan
+from airflow_provider_personalize.targets.sql.base import SqlTarget
+
+#: The target of each database: its module in this package, and its class. Only the one that is needed is imported.
+TARGETS: dict[Database, tuple[str, str]] = {
+    "postgres": ("postgres", "PostgresTarget"),
+    "mysql": ("mysql", "MySqlTarget"),
+    "sqlite": ("sqlite", "SqliteTarget"),
+    "duckdb": ("duckdb", "DuckDbTarget"),
+    "other": ("generic", "GenericTarget"),
+}
 
 
-def open_sink(hook: Any, load: Load) -> Sink:
+def open_target(
+    hook: Any,
+    plan: LoadPlan,
+    table: str,
+    *,
+    schema: str | None = None,
+    create_table: bool = True,
+    rejects_table: str | None = None,
+) -> SqlTarget:
     """
-    Open a connection, and choose the sink by what was opened: a hook may hand out one driver's or another's.
+    Open a connection, and return the table as a target of the connection's database. Entering and leaving it closes it.
 
     :param hook: A ``DbApiHook``.
-    :param load: What to load.
+    :param plan: What is to be loaded, and how.
+    :param table: The table's name.
+    :param schema: The table's schema, or None for the connection's own.
+    :param create_table: Whether to create the table where it is missing.
+    :param rejects_table: The table of the same schema that takes rejected lines, or None.
     """
-    connection = hook.get_conn()
+    opened = open_table(hook, table, schema)
     try:
-        return _sink_class(connection)(hook, connection, load)
+        target = target_of(opened.database)
+        return target(opened, plan, create_table=create_table, rejects_table=rejects_table)
     except BaseException:
-        connection.close()
+        opened.connection.close()
         raise
 
 
-#: The sink of each driver: its module here and its name. Only that one is imported.
-_SINKS = {
-    "psycopg": ("postgres", "PostgresSink"),
-    "psycopg2": ("postgres", "PostgresSink"),
-    "sqlite3": ("sqlite", "SqliteSink"),
-    "MySQLdb": ("mysql", "MySqlSink"),
-    "mysql": ("mysql", "MySqlSink"),
-    "pymysql": ("mysql", "MySqlSink"),
-    "duckdb": ("duckdb", "DuckDbSink"),
-    "_duckdb": ("duckdb", "DuckDbSink"),
-}
-_ANY = ("generic", "GenericSink")
-
-
-def _sink_class(connection: Any) -> type[Sink]:
-    module, name = _SINKS.get(type(connection).__module__.partition(".")[0], _ANY)
-    if module == "postgres" and not _is_postgres(connection):
-        module, name = _ANY
-    chosen: type[Sink] = getattr(import_module(f"{__name__}.{module}"), name)
-    return chosen
-
-
-def _is_postgres(connection: Any) -> bool:
-    """Tell PostgreSQL from what speaks its protocol and calls itself version 8, as Redshift does."""
-    version = connection.info.server_version if hasattr(connection, "info") else connection.server_version
-    return bool(version >= 100_000)
+def target_of(database: Database) -> type[SqlTarget]:
+    """Return the class of a database's targets."""
+    module, name = TARGETS[database]
+    target: type[SqlTarget] = getattr(import_module(f"{__name__}.{module}"), name)
+    return target

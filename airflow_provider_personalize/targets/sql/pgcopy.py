@@ -16,7 +16,7 @@ from typing import Any
 
 from airflow_provider_personalize.output.fast import PackedTexts
 from airflow_provider_personalize.output.rows import Batch, Column
-from airflow_provider_personalize.targets.sql.values import UnfitValueError, check_singles, unfit_single
+from airflow_provider_personalize.sql.values import UnfitValueError, check_singles, unfit_single
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
@@ -35,12 +35,12 @@ _ORDER = ("entity", "theme", "filter_values", "rank", "score", "relevance", "ite
 
 
 def copy_order(columns: Iterable[Column]) -> list[Column]:
-    """Give the columns in the order in which their fields are written, after those of constants."""
+    """Return the columns in the order in which their fields are written, after those of constants."""
     return sorted(columns, key=lambda column: _ORDER.index(column.field))
 
 
 def field(value: bytes | None) -> bytes:
-    """Write one field."""
+    """Return the bytes of a field."""
     return NULL if value is None else struct.pack(">i", len(value)) + value
 
 
@@ -51,7 +51,7 @@ class RowEncoder:
     :param columns: The columns, in :func:`copy_order`.
     :param types: The target's type of each, as ``pg_type`` names it: one of :data:`TEXTS` or :data:`FIXED`.
     :param constants: The same fields for every row, in front of the others; in binary, None for NULL.
-    :param lengths: How many characters the columns of a limited length take, by role. The server cuts spaces beyond
+    :param lengths: How many characters the columns of a limited length take, by field. The server cuts spaces beyond
         it in silence, and refuses anything else.
     :param fast: Whether to use numpy where it is installed.
     """
@@ -68,11 +68,11 @@ class RowEncoder:
         self._names = {column.field: column.name for column in columns}
         self._lengths = dict(lengths or {})
         self._rank_max = _RANK_MAX.get(dict(zip(self._names, types, strict=True)).get("rank", ""))
-        self._line_roles = [column.field for column in columns if column.field in {"entity", "theme", "filter_values"}]
-        self._roles = {column.field: kind for column, kind in zip(columns, types, strict=True)}
+        self._line_fields = [column.field for column in columns if column.field in {"entity", "theme", "filter_values"}]
+        self._kinds = {column.field: kind for column, kind in zip(columns, types, strict=True)}
         self._head = struct.pack(">h", len(columns) + len(constants)) + b"".join(map(field, constants))
         self._encode: Callable[[Batch], bytes | memoryview] = self._one_by_one
-        if fast and "item" in self._roles:
+        if fast and "item" in self._kinds:
             try:
                 import numpy
             except ImportError:
@@ -82,7 +82,7 @@ class RowEncoder:
 
     def __call__(self, batches: Iterable[Batch]) -> Iterator[bytes | memoryview]:
         """
-        Give the whole COPY stream, header and trailer included.
+        Yield the whole COPY stream, with its header and trailer.
 
         :raises UnfitValueError: if a value does not fit its column: in binary, the server would not notice.
         """
@@ -98,39 +98,39 @@ class RowEncoder:
         """Make sure that ranks and lengths fit; numbers are looked at where they are encoded."""
         if self._rank_max and (rank := max(map(add, batch.first_ranks, batch.counts)) - 1) > self._rank_max:
             raise self._unfit("rank", f"the rank {rank} is beyond its {self._rank_max}")
-        for role, length in self._lengths.items():
-            texts = batch.items if role == "item" else batch.line_texts(role)
+        for name, length in self._lengths.items():
+            texts = batch.items if name == "item" else batch.line_texts(name)
             if isinstance(texts, PackedTexts) and texts.sizes.max() <= length:
                 continue
             for text in texts:
                 if text is not None and len(text) > length and not text[length:].strip(" "):
-                    raise self._unfit(role, f"{text!r} has more than its {length} characters")
+                    raise self._unfit(name, f"{text!r} has more than its {length} characters")
 
-    def _unfit(self, role: str, reason: object) -> UnfitValueError:
-        return UnfitValueError(f"its column {self._names[role]}: {reason}")
+    def _unfit(self, name: str, reason: object) -> UnfitValueError:
+        return UnfitValueError(f"its column {self._names[name]}: {reason}")
 
     def _prefixes(self, batch: Batch) -> list[bytes]:
-        """Give what begins each row of each line: what all rows share, and what those of the line share."""
+        """Return the beginning of each line's rows: what all rows share, and what the line's rows share."""
         lines = [self._head] * len(batch.counts)
-        for role in self._line_roles:
-            fields = (field(None if text is None else text.encode()) for text in batch.line_texts(role))
+        for name in self._line_fields:
+            fields = (field(None if text is None else text.encode()) for text in batch.line_texts(name))
             lines = [line + text for line, text in zip(lines, fields, strict=True)]
         return lines
 
     def _one_by_one(self, batch: Batch) -> bytes:
         parts: list[bytes] = []
-        rank = struct.Struct(f">i{FIXED[self._roles['rank']]}") if "rank" in self._roles else None
+        rank = struct.Struct(f">i{FIXED[self._kinds['rank']]}") if "rank" in self._kinds else None
         doubles = [
-            (struct.Struct(f">i{FIXED[self._roles[role]]}"), values)
-            for role, values in (("score", batch.scores), ("relevance", batch.relevances))
-            if role in self._roles
+            (struct.Struct(f">i{FIXED[self._kinds[name]]}"), values)
+            for name, values in (("score", batch.scores), ("relevance", batch.relevances))
+            if name in self._kinds
         ]
-        for role, values in (("score", batch.scores), ("relevance", batch.relevances)):
-            if self._roles.get(role) == "float4":
+        for name, values in (("score", batch.scores), ("relevance", batch.relevances)):
+            if self._kinds.get(name) == "float4":
                 try:
                     check_singles(values)
                 except UnfitValueError as error:
-                    raise self._unfit(role, error) from error
+                    raise self._unfit(name, error) from error
         row = 0
         for prefix, count, first in zip(self._prefixes(batch), batch.counts, batch.first_ranks, strict=True):
             for number in range(first, first + count):
@@ -140,7 +140,7 @@ class RowEncoder:
                 for packer, values in doubles:
                     value = values[row]
                     parts.append(NULL if value is None else packer.pack(packer.size - 4, value))
-                if "item" in self._roles:
+                if "item" in self._kinds:
                     parts.append(field(batch.items[row].encode()))
                 row += 1
         return b"".join(parts)
@@ -150,33 +150,33 @@ class RowEncoder:
         counts = np.array(batch.counts)
         # What the rows of a line share is written once for each line, then copied to each row.
         shared = _Layout(np, len(counts), self._head)
-        for role in self._line_roles:
-            shared.text(batch.line_texts(role))
+        for name in self._line_fields:
+            shared.text(batch.line_texts(name))
         prefix, starts, sizes = shared.build()
 
         rows = _Layout(np, len(batch.items))
         rows.piece(prefix, np.repeat(starts, counts), np.repeat(sizes, counts))
-        if "rank" in self._roles:
+        if "rank" in self._kinds:
             before = np.cumsum(counts) - counts - np.array(batch.first_ranks)
-            rows.number(self._roles["rank"], np.arange(len(batch.items)) - np.repeat(before, counts))
-        for role, values in (("score", batch.scores), ("relevance", batch.relevances)):
-            if role in self._roles:
+            rows.number(self._kinds["rank"], np.arange(len(batch.items)) - np.repeat(before, counts))
+        for name, values in (("score", batch.scores), ("relevance", batch.relevances)):
+            if name in self._kinds:
                 numbers = _doubles(np, values)
-                if self._roles[role] == "float4":
-                    numbers = self._singles(role, numbers)
-                rows.number(self._roles[role], numbers, nullable=True)
+                if self._kinds[name] == "float4":
+                    numbers = self._singles(name, numbers)
+                rows.number(self._kinds[name], numbers, nullable=True)
         rows.text(batch.items)
         return memoryview(rows.build()[0])
 
-    def _singles(self, role: str, numbers: Any) -> Any:
-        """Give numbers in single precision, which has neither the greatest nor the smallest."""
+    def _singles(self, name: str, numbers: Any) -> Any:
+        """Return numbers in single precision, which the greatest and the smallest doubles do not fit."""
         np = self._np
         with np.errstate(over="ignore", under="ignore"):
             singles = numbers.astype("f4")
         unfit = (np.isinf(singles) & ~np.isinf(numbers)) | ((singles == 0) & (numbers != 0))
         if unfit.any():
             error = unfit_single(float(numbers[unfit][0]))
-            raise self._unfit(role, error) from error
+            raise self._unfit(name, error) from error
         return singles
 
 
@@ -237,7 +237,7 @@ class _Layout:
             self._fixed = []
 
     def build(self) -> tuple[Any, Any, Any]:
-        """Write all rows, and give them in one array with the place and size of each."""
+        """Return all rows in one array, with the place and size of each."""
         np = self._np
         self._end_block()
         row_sizes = np.zeros(self._count, dtype=np.int64)
@@ -258,7 +258,7 @@ class _Layout:
 
 
 def _doubles(np: Any, values: Sequence[float | None]) -> Any:
-    """Give numbers as an array, NaN for None."""
+    """Return numbers as an array, NaN for None."""
     try:
         return np.frombuffer(struct.pack(f"{len(values)}d", *values))
     except struct.error:
@@ -266,7 +266,7 @@ def _doubles(np: Any, values: Sequence[float | None]) -> Any:
 
 
 def _window(np: Any, data: Any, size: int) -> Any:
-    """See an array of bytes as overlapping values of some bytes each: the n-th begins at byte n."""
+    """Return a view of an array of bytes as overlapping values: the n-th begins at byte n."""
     return np.ndarray((len(data) - size + 1,), dtype=f"V{size}", buffer=data, strides=(1,))
 
 

@@ -1,4 +1,4 @@
-"""A COPY stream on its way to the server, through psycopg 2 or 3."""
+"""Sending a COPY stream to the server, through psycopg 2 or 3."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from airflow_provider_personalize.targets.sql.prefetch import ahead
+from airflow_provider_personalize.targets.prefetch import prefetch
 
 #: Bytes in one message of a COPY. The server takes each whole before it reads the rows in it: 16 to 64 kB, which stay
 #: in a processor's nearest caches, cost it 5 % less time than 8 or 128 kB (tests/benchmarks/README.md).
@@ -20,7 +20,7 @@ def copy_from(cursor: Any, sql: str, stream: Iterable[bytes | memoryview]) -> No
 
     An error of the making is raised as it is.
     """
-    with ahead(stream) as chunks:
+    with prefetch(stream) as chunks:
         if hasattr(cursor, "copy_expert"):
             _Readable(_messages(chunks)).copy(cursor, sql)
         else:

@@ -1,4 +1,4 @@
-"""An iterator that runs on a thread of its own, some items ahead of who takes them."""
+"""An iterator that runs on a thread of its own, a few items ahead of the thread that takes them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ T = TypeVar("T")
 
 #: How long either side sleeps before it looks whether the other one is still there, in seconds.
 _LOOK = 0.2
-#: How long whoever leaves waits for the thread, in seconds. An error must not wait for a server that says nothing.
+#: Seconds that leaving waits for the thread at most. An error must not wait for a server that does not answer.
 _END = 1.0
 
 
 @contextmanager
-def ahead(items: Iterable[T], depth: int = 2) -> Iterator[Iterator[T]]:
+def prefetch(items: Iterable[T], depth: int = 2) -> Iterator[Iterator[T]]:
     """
     Take items on another thread while this one works on the last.
 
@@ -61,7 +61,7 @@ def ahead(items: Iterable[T], depth: int = 2) -> Iterator[Iterator[T]]:
                 raise error
             yield item  # type: ignore[misc]
 
-    thread = threading.Thread(target=run, name="personalize-ahead", daemon=True)
+    thread = threading.Thread(target=run, name="personalize-prefetch", daemon=True)
     thread.start()
     try:
         yield take()

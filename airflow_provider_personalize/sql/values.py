@@ -26,11 +26,11 @@ class UnfitValueError(ValueError):
 
 class ColumnType:
     """
-    What a column can hold, as its type's text in the database's words tells.
+    What a column can hold, according to its type.
 
-    :param text: The type: ``numeric(6,3)``, ``timestamp(3) without time zone``.
+    :param text: The type in the database's words: ``numeric(6,3)``, ``timestamp(3) without time zone``.
     :param singles: Names of the database's types of single precision.
-    :param fraction: Digits of a second that a type has which names none.
+    :param fraction: Digits of a second of a type that does not name them.
     """
 
     def __init__(self, text: str, singles: frozenset[str] = frozenset(), fraction: int = 6) -> None:
@@ -58,11 +58,13 @@ class ColumnType:
 
     def hold(self, value: Any, *, exact_singles: bool = False) -> Any:
         """
-        Give a value of ``extra_columns`` as the column holds it. A moment goes into a column without a zone as UTC.
+        Return a value of ``extra_columns`` as the column holds it.
 
-        :param exact_singles: Whether single precision has to hold the very number, for the database compares it with
-            the double.
-        :raises UnfitValueError: if the column would hold another value. What no rule is for is left to the database.
+        A time with a zone goes into a column without one as UTC.
+
+        :param exact_singles: Whether single precision has to hold exactly this number, since the database compares it
+            with the double.
+        :raises UnfitValueError: if the column would hold another value. Values of other types are left to the database.
         """
         if isinstance(value, UUID):
             value = str(value)
@@ -132,12 +134,12 @@ class ColumnType:
 
 
 def has_zone(value: Any) -> bool:
-    """Tell whether a value says in which time zone it is meant."""
+    """Return whether a value has a time zone."""
     return getattr(_moment(value), "tzinfo", None) is not None
 
 
 def _moment(value: Any) -> datetime | date | time | None:
-    """Read a moment, a date or a time of day, also one that is written as ISO 8601 has it; None where it is none."""
+    """Return a value, or the ISO 8601 text of one, as a datetime, date or time; None where it is none."""
     if isinstance(value, (date, time)):
         return value
     if isinstance(value, str):
@@ -156,9 +158,9 @@ def _single(value: float) -> float:
 
 def check_singles(values: Iterable[float | None]) -> None:
     """
-    Make sure that single precision has these numbers: the greatest become infinite there, the smallest zero.
+    Make sure that single precision holds these numbers: the greatest would be infinite there, the smallest zero.
 
-    :raises UnfitValueError: if it has not.
+    :raises UnfitValueError: if it does not hold one.
     """
     for value in values:
         if not value or not math.isfinite(value):
@@ -172,7 +174,7 @@ def check_singles(values: Iterable[float | None]) -> None:
 
 
 def unfit_single(value: float) -> UnfitValueError:
-    """Make the error for a number that single precision does not have."""
+    """Return the error for a number that single precision does not hold."""
     return UnfitValueError(f"{value!r} is out of the range of single precision")
 
 

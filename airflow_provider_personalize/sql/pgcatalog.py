@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from airflow_provider_personalize.targets.sql.base import VALUE
+from airflow_provider_personalize.sql.table import VALUE
 
 #: The columns of a table. A domain is told by what it is made of, since that says what it holds.
 COLUMNS_SQL = f"""

@@ -1,4 +1,4 @@
-"""Which sink a connection gets: what the server calls itself, as each driver passes it on."""
+"""Which database a connection leads to: what the server calls itself, as each driver passes it on."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from importlib import import_module
-from typing import Any
+from typing import get_args
 
 import pytest
 
 pytest.importorskip("airflow", reason="a load's parts import Airflow")
 
-from airflow_provider_personalize.targets import sql as sinks
-from airflow_provider_personalize.targets.sql.generic import GenericSink
-from airflow_provider_personalize.targets.sql.postgres import PostgresSink
+from airflow_provider_personalize.sql import drivers
+from airflow_provider_personalize.sql.opening import dialect_of
+from airflow_provider_personalize.targets.sql import target_of
+from airflow_provider_personalize.targets.sql.base import SqlTarget
 
 #: How a client asks for encryption before it says anything else.
 ENCRYPTION_REQUESTS = {80877103, 80877104}
@@ -85,24 +85,32 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
 @pytest.mark.parametrize(
-    ("server", "sink"),
+    ("server", "database"),
     [
-        pytest.param("8.0.2", GenericSink, id="Redshift"),
-        pytest.param("9.6.24", GenericSink, id="an old PostgreSQL"),
-        pytest.param("10.0", PostgresSink, id="the oldest PostgreSQL that COPY is used with"),
-        pytest.param("16.4 (Debian 16.4-1.pgdg120+1)", PostgresSink, id="PostgreSQL"),
+        pytest.param("8.0.2", "other", id="Redshift"),
+        pytest.param("9.6.24", "other", id="an old PostgreSQL"),
+        pytest.param("10.0", "postgres", id="the oldest PostgreSQL that COPY is used with"),
+        pytest.param("16.4 (Debian 16.4-1.pgdg120+1)", "postgres", id="PostgreSQL"),
     ],
     indirect=["server"],
 )
-def test_redshift_is_told_from_postgresql(server: Server, sink: type[Any], driver: str) -> None:
+def test_redshift_is_told_from_postgresql(server: Server, database: str, driver: str) -> None:
     connect = pytest.importorskip(driver, reason="needs the extra postgres").connect
     host, port = server.server_address
     with closing(connect(host=host, port=port, user="u", dbname="d", password="p")) as connection:
-        assert type(connection).__module__.partition(".")[0] == driver
-        assert sinks._sink_class(connection) is sink
+        assert drivers.driver_of(connection) == driver
+        assert drivers.database_of(connection) == database
 
 
-@pytest.mark.parametrize("module", sorted({module for module, _ in [*sinks._SINKS.values(), sinks._ANY]}))
-def test_every_sink_that_is_named_is_there(module: str) -> None:
-    [name] = {name for named, name in [*sinks._SINKS.values(), sinks._ANY] if named == module}
-    assert issubclass(getattr(import_module(f"{sinks.__name__}.{module}"), name), sinks.Sink)
+@pytest.mark.parametrize("database", ["sqlite", "duckdb"])
+def test_databases_in_files_are_told_by_their_connections(database: str) -> None:
+    module = pytest.importorskip({"sqlite": "sqlite3"}.get(database, database), reason="needs the driver")
+    with closing(module.connect(":memory:")) as connection:
+        assert drivers.driver_of(connection) == module.__name__
+        assert drivers.database_of(connection) == database
+
+
+@pytest.mark.parametrize("database", get_args(drivers.Database))
+def test_every_database_has_its_table_and_its_target(database: drivers.Database) -> None:
+    assert dialect_of(database).database == database
+    assert issubclass(target_of(database), SqlTarget)

@@ -1,0 +1,106 @@
+"""What is PostgreSQL's own of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from airflow_provider_personalize.exceptions import InvalidRequestError
+from airflow_provider_personalize.sql.drivers import Database
+from airflow_provider_personalize.sql.pgcatalog import COLUMNS_SQL, TABLE_SQL, PgTable, PgType
+from airflow_provider_personalize.sql.statements import read_only
+from airflow_provider_personalize.sql.table import VALUE, SqlTable, TableColumn
+from airflow_provider_personalize.sql.values import ColumnType, UnfitValueError
+
+#: PostgreSQL cuts longer names short, in silence.
+NAME_MAX = 63
+
+
+class PostgresTable(SqlTable):
+    """A table of PostgreSQL, through psycopg 2 or 3."""
+
+    database: ClassVar[Database] = "postgres"
+    placeholder = "%s"
+    types: ClassVar[Mapping[str, str]] = {**SqlTable.types, "timestamptz": "timestamptz"}
+    singles: ClassVar[frozenset[str]] = frozenset({"real"})
+
+    def __init__(self, hook: Any, connection: Any, name: str, schema: str | None = None) -> None:
+        connection.rollback()
+        connection.autocommit = False
+        if hasattr(connection, "prepare_threshold"):
+            # A pooler may hand the next transaction another session, which has not prepared the statement.
+            connection.prepare_threshold = None
+        if hasattr(connection, "set_client_encoding"):
+            connection.set_client_encoding("UTF8")
+        super().__init__(hook, connection, name, schema)
+        #: The types of the table's columns, and what it is as a whole.
+        self.pg_types: dict[str, PgType] = {}
+        self.facts = PgTable()
+
+    def open_cursor(self) -> Any:
+        """Return a cursor that gives tuples, whatever the connection is set to."""
+        if hasattr(self.connection, "row_factory"):
+            from psycopg.rows import tuple_row
+
+            return self.connection.cursor(row_factory=tuple_row)
+        from psycopg2.extensions import cursor  # type: ignore[import-untyped]
+
+        return self.connection.cursor(cursor_factory=cursor)
+
+    def begin_reading(self, values: Mapping[str, Any]) -> None:
+        """Only read, and take one snapshot for all statements."""
+        read_only(self.connection)
+        self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+    def describe(self) -> Mapping[str, TableColumn] | None:
+        """Return the columns, from the catalogue, and note how each is written."""
+        self.execute(COLUMNS_SQL, [self.quoted])
+        columns = {}
+        for name, full_type, type_name, category, send, base, optional, computed in self.cursor.fetchall():
+            columns[name] = TableColumn(full_type, optional, computed)
+            self.pg_types[name] = PgType(type_name, category, send, base)
+        if columns:
+            self.execute(TABLE_SQL, [self.quoted])
+            self.facts = PgTable(*self.cursor.fetchone())
+        return columns or None
+
+    def has_schema(self, name: str) -> bool:
+        """Return whether the catalogue has the schema."""
+        self.execute(f"SELECT 1 FROM pg_namespace WHERE nspname = {VALUE}", [name])
+        return self.cursor.fetchone() is not None
+
+    def count(self, condition: str, values: list[Any]) -> int:
+        """Return how many rows of the table meet a condition."""
+        self.execute(f"SELECT count(*) FROM {self.quoted} WHERE {condition}", values)
+        return int(self.cursor.fetchone()[0])
+
+    def quote(self, name: str) -> str:
+        """Return an identifier in quotes, unless PostgreSQL would cut it short."""
+        if len(name.encode()) > NAME_MAX:
+            raise InvalidRequestError(
+                f"Expected a name of at most {NAME_MAX} bytes, as PostgreSQL takes, got {name!r}."
+            )
+        return super().quote(name)
+
+    def column_type(self, name: str) -> ColumnType:
+        """Return what a column can hold; a domain holds what it is made of."""
+        return ColumnType(self.pg_types[name].base, self.singles)
+
+    def held(self, name: str, value: Any) -> Any:
+        """Return a value as its column holds it; single precision may round, since PostgreSQL compares in that type."""
+        try:
+            return self.column_type(name).hold(value)
+        except UnfitValueError as error:
+            raise self.unfit(name, f"would change {value!r} of extra_columns: {error}") from error
+
+    def cast(self, value: str, column: str) -> str:
+        """Convert explicitly; but a text that is too long for its column is an error, where a cast would cut it."""
+        return value if self.pg_types[column].category == "S" else f"CAST({value} AS {self.existing[column].type})"
+
+    def bound(self, value: Any) -> Any:
+        """Return every value as text, which the server converts to the column's type."""
+        if value is None or isinstance(value, str):
+            return value
+        if isinstance(value, bool):
+            return str(value).lower()
+        return value.isoformat() if hasattr(value, "isoformat") else str(value)

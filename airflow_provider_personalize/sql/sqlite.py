@@ -1,0 +1,86 @@
+"""What is SQLite's own of a table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any, ClassVar
+
+from airflow_provider_personalize.sql.drivers import Database
+from airflow_provider_personalize.sql.statements import read_only
+from airflow_provider_personalize.sql.table import SqlTable, TableColumn
+
+#: Milliseconds to wait for another writer; SQLite has one at a time.
+BUSY_TIMEOUT = 600_000
+
+
+class SqliteTable(SqlTable):
+    """A table of SQLite. ``schema`` is the name of an attached database."""
+
+    database: ClassVar[Database] = "sqlite"
+
+    def __init__(self, hook: Any, connection: Any, name: str, schema: str | None = None) -> None:
+        if hasattr(connection, "autocommit"):
+            # From Python 3.12 on, a connection can be one whose commit() does nothing.
+            connection.autocommit = -1  # sqlite3.LEGACY_TRANSACTION_CONTROL
+        connection.isolation_level = None
+        connection.row_factory = None
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
+        super().__init__(hook, connection, name, schema)
+
+    def begin_reading(self, values: Mapping[str, Any]) -> None:
+        """Begin a transaction that cannot write."""
+        read_only(self.connection)
+        self.execute("BEGIN")
+
+    def describe(self) -> Mapping[str, TableColumn] | None:
+        """Return the columns, hidden ones (of a virtual table) left out."""
+        schema = f"{self.quote(self.schema)}." if self.schema else ""
+        self.execute(f"PRAGMA {schema}table_xinfo({self.quote(self.name)})")
+        columns = {
+            name: TableColumn(
+                kind, not notnull or default is not None or hidden or _is_rowid(kind, key), computed=hidden in (2, 3)
+            )
+            for _, name, kind, notnull, default, key, hidden in self.cursor.fetchall()
+        }
+        return columns or None
+
+    def fold(self, name: str) -> str:
+        """Return the name in lower case: SQLite's names differ by more than that."""
+        return name.lower()
+
+    def held(self, name: str, value: Any) -> Any:
+        """Return a value as it is, since types are hints to SQLite; a number may have too many digits."""
+        numeric = affinity(self.existing[self.fold(name)].type) in {"integer", "real", "numeric"}
+        if isinstance(value, (str, int, Decimal)) and numeric:
+            try:
+                number = Decimal(value)
+            except InvalidOperation:
+                return value
+            whole = number.is_finite() and number == int(number) and abs(number) < 2**63
+            if number.is_finite() and not whole and number != Decimal(repr(float(number))):
+                raise self.unfit(name, f"would change {value!r} of extra_columns: SQLite holds it as a double")
+        return value
+
+    def bound(self, value: Any) -> Any:
+        """Return dates as SQLite's own functions write them; the driver's adapters for them are deprecated."""
+        if isinstance(value, datetime):
+            return value.isoformat(" ")
+        return value if value is None or isinstance(value, (str, int, float)) else str(value)
+
+
+def _is_rowid(kind: str, key: int) -> bool:
+    """Return whether a column is SQLite's own row number, which fills itself."""
+    return bool(key) and kind.upper() == "INTEGER"
+
+
+def affinity(kind: str) -> str:
+    """
+    Return what SQLite makes of a type's name: ``integer``, ``text``, ``none``, ``real`` or ``numeric``.
+
+    See https://www.sqlite.org/datatype3.html#determination_of_column_affinity.
+    """
+    rules = {"int": "integer", "char|clob|text": "text", "blob|^$": "none", "real|floa|doub": "real"}
+    return next((affinity for words, affinity in rules.items() if re.search(words, kind.lower())), "numeric")

@@ -1,0 +1,52 @@
+"""What reading output has come to, and whether that may be published. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from airflow_provider_personalize.exceptions import TooManyRejectsError
+
+
+class LoadCounts(NamedTuple):
+    """
+    What a load, or a part of one, has come to.
+
+    :param lines: How many lines were read, blank ones not counted.
+    :param rows: How many rows they gave.
+    :param rejects: How many of the lines were set apart.
+    """
+
+    lines: int = 0
+    rows: int = 0
+    rejects: int = 0
+
+    @classmethod
+    def total(cls, parts: Iterable[LoadCounts]) -> LoadCounts:
+        """Return the sum of the counts of several parts."""
+        lines = rows = rejects = 0
+        for part in parts:
+            lines, rows, rejects = lines + part.lines, rows + part.rows, rejects + part.rejects
+        return cls(lines, rows, rejects)
+
+
+def settle(
+    counts: LoadCounts, max_reject_rate: float, *, examples: Sequence[str] = (), kept_in: str | None = None
+) -> None:
+    """
+    Decide whether a load may be published.
+
+    :param counts: What it has come to; of a load in parts, their sum.
+    :param max_reject_rate: The share of the lines that may be rejected.
+    :param examples: The first rejected lines, for the error.
+    :param kept_in: Where all of them are kept, if anywhere.
+    :raises TooManyRejectsError: if more lines were rejected.
+    """
+    if counts.rejects > max_reject_rate * counts.lines:
+        raise TooManyRejectsError(
+            rejects=counts.rejects,
+            lines=counts.lines,
+            max_reject_rate=max_reject_rate,
+            examples=list(examples),
+            kept_in=kept_in,
+        )

@@ -1,0 +1,96 @@
+"""What a load leaves beside its table: the note that it was appended, and the lines that it rejected."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from airflow_provider_personalize.output.reader import Reject
+from airflow_provider_personalize.sql.table import VALUE
+from airflow_provider_personalize.targets.counts import LoadCounts
+
+if TYPE_CHECKING:
+    from airflow_provider_personalize.targets.sql.base import SqlTarget
+
+#: The table, beside the target, that notes which loads were appended.
+LEDGER = "personalize_loads"
+_LEDGER_COLUMNS = {
+    "load_id": "key",
+    "table_name": "text",
+    "source": "text",
+    "lines": "bigint",
+    "rows": "bigint",
+    "rejects": "bigint",
+    "loaded_at": "timestamp",
+}
+_REJECT_COLUMNS = {
+    "source": "text",
+    "object": "text",
+    "line": "bigint",
+    "byte_offset": "bigint",
+    "reason": "text",
+    "text": "text",
+    "loaded_at": "timestamp",
+}
+
+
+class LoadRecords:
+    """
+    The ledger and the rejects table of a target, in its transaction.
+
+    :param target: The target.
+    :param rejects_table: The table that takes rejected lines, or None.
+    """
+
+    def __init__(self, target: SqlTarget, rejects_table: str | None) -> None:
+        self._target = target
+        self._table = target.table
+        self._plan = target.plan
+        self.rejects_table = rejects_table
+
+    @property
+    def load_id(self) -> str:
+        """The key of this load in the ledger: a digest of table and source."""
+        text = "\n".join((self._table.schema or "", self._table.name, self._plan.source))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def create(self) -> None:
+        """Create the ledger and the rejects table, where they are wanted and missing."""
+        if self._plan.write_mode == "append":
+            self._table.create(self._table.qualified(LEDGER), _LEDGER_COLUMNS, if_missing=True)
+        if self.rejects_table:
+            self._table.create(self._table.qualified(self.rejects_table), _REJECT_COLUMNS, if_missing=True)
+
+    def loaded_before(self) -> LoadCounts | None:
+        """Return what the ledger notes of this load, or None."""
+        names = ", ".join(map(self._table.quote, LoadCounts._fields))
+        self._table.execute(
+            f"SELECT {names} FROM {self._table.qualified(LEDGER)} WHERE {self._table.quote('load_id')} = {VALUE}",
+            [self.load_id],
+        )
+        row = self._table.cursor.fetchone()
+        return LoadCounts(*row) if row else None
+
+    def note(self, counts: LoadCounts) -> None:
+        """Note in the ledger that this load was appended."""
+        values = [self.load_id, self._table.name, self._plan.source, *counts]
+        columns = ", ".join(map(self._table.quote, _LEDGER_COLUMNS))
+        marks = ", ".join([VALUE] * len(values))
+        ledger = self._table.qualified(LEDGER)
+        self._table.execute(f"INSERT INTO {ledger} ({columns}) VALUES ({marks}, CURRENT_TIMESTAMP)", values)
+
+    def keep(self, rejects: Iterable[Reject]) -> None:
+        """Put the rejected lines into their table, in place of those of an earlier try."""
+        if not self.rejects_table:
+            return
+        table = self._table.qualified(self.rejects_table)
+        source = self._plan.source
+        self._table.execute(f"DELETE FROM {table} WHERE {self._table.quote('source')} = {VALUE}", [source])
+        # One value for all rows of a load, in UTC. A table that an earlier version made has no such column.
+        loaded_at = self._table.bound(datetime.now(UTC).replace(tzinfo=None))
+        names = list(_REJECT_COLUMNS)
+        tail = (loaded_at,) if names[-1] in map(str.lower, self._table.columns_of(table)) else ()
+        rows = ((source, *reject, *tail) for reject in rejects)
+        self._target.insert(table, [self._table.quote(name) for name in names[: 6 + len(tail)]], rows)
