@@ -79,7 +79,7 @@ class MySqlTable(SqlTable):
         self.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
 
     def set_zone(self, values: Mapping[str, Any]) -> None:
-        """Let TIMESTAMP columns take values as UTC if one of these has a time zone: it goes in as UTC."""
+        """Set the session's time zone to UTC if one of these values has a time zone, as it is then written in UTC."""
         if any(map(has_zone, values.values())):
             self.execute("SET time_zone = '+00:00'")
 

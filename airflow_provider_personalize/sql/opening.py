@@ -20,7 +20,7 @@ DIALECTS: dict[Database, tuple[str, str]] = {
 
 def open_table(hook: Any, table: str, schema: str | None = None) -> SqlTable:
     """
-    Open a connection, and return the table that is to be used through it; whoever opens it closes its connection.
+    Open a connection, and return the table that is to be used through it; the caller closes its connection.
 
     :param hook: A ``DbApiHook``. One may hand out connections of one driver or of another.
     :param table: The table's name; it need not exist yet.

@@ -14,7 +14,7 @@ class LoadCounts(NamedTuple):
 
     :param lines: How many lines were read, blank ones not counted.
     :param rows: How many rows they gave.
-    :param rejects: How many of the lines were set apart.
+    :param rejects: How many of the lines were rejected.
     """
 
     lines: int = 0

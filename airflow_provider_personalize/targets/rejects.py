@@ -17,7 +17,7 @@ class Rejects:
     """
     The rejected lines: the first few at hand, all of them in a temporary file. A context manager.
 
-    :param keep: Whether all of them are wanted.
+    :param keep: Whether to keep all of them, or only the first few.
     """
 
     def __init__(self, *, keep: bool) -> None:

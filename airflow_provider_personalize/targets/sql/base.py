@@ -48,7 +48,7 @@ class SqlTarget(TableChecks):
         self, table: SqlTable, plan: LoadPlan, *, create_table: bool = True, rejects_table: str | None = None
     ) -> None:
         super().__init__(table, plan, create_table=create_table)
-        self.records = LoadRecords(self, rejects_table)
+        self.records = LoadRecords(table, plan, self.insert, rejects_table)
         self._rejects: Iterable[Reject] = ()
 
     @property

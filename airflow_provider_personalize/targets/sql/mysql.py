@@ -35,7 +35,7 @@ class MySqlTarget(SqlTarget):
     ddl_commits: ClassVar[bool] = True
 
     def begin(self) -> None:
-        """Make a value that does not fit an error, whatever the server's mode, and text UTF-8."""
+        """Set the session so that a value that does not fit is an error, and text is UTF-8."""
         self.table.execute("SET NAMES utf8mb4")
         self.table.set_zone(self.plan.extra)
         self.table.execute(f"SET SESSION sql_mode = CONCAT_WS(',', NULLIF({ESCAPING_MODE}, ''), 'STRICT_ALL_TABLES')")
@@ -83,7 +83,7 @@ class MySqlTarget(SqlTarget):
         self.insert_stage()
 
     def insert(self, into: str, names: list[str], rows: Iterator[tuple[Any, ...]]) -> int | None:
-        """Write rows into a file for LOAD DATA where client and server allow that."""
+        """Insert rows by LOAD DATA, from a file, where the connection allows that."""
         # MySQL Connector opens no file that has no name.
         if not getattr(self.table.hook, "local_infile", False) or self.table.driver == CONNECTOR:
             return super().insert(into, names, rows)
@@ -92,7 +92,7 @@ class MySqlTarget(SqlTarget):
         )
         taken: int | None = 0
         while chunk := list(islice(rows, FILE_ROWS)):
-            # A file without a name: whoever is killed leaves no ids behind in the temporary folder.
+            # A file without a name: a load that is killed leaves no ids behind in the temporary folder.
             with tempfile.TemporaryFile("w", encoding="utf-8", newline="") as file:
                 file.writelines("\t".join(map(_in_file, row)) + "\n" for row in chunk)
                 file.flush()

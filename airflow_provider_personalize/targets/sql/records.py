@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import Any
 
 from airflow_provider_personalize.output.reader import Reject
-from airflow_provider_personalize.sql.table import VALUE
+from airflow_provider_personalize.sql.table import VALUE, SqlTable
 from airflow_provider_personalize.targets.counts import LoadCounts
+from airflow_provider_personalize.targets.plan import LoadPlan
 
-if TYPE_CHECKING:
-    from airflow_provider_personalize.targets.sql.base import SqlTarget
+Insert = Callable[[str, list[str], Iterator[tuple[Any, ...]]], int | None]
 
 #: The table, beside the target, that notes which loads were appended.
 LEDGER = "personalize_loads"
@@ -38,16 +38,18 @@ _REJECT_COLUMNS = {
 
 class LoadRecords:
     """
-    The ledger and the rejects table of a target, in its transaction.
+    The ledger and the rejects table of a load, in its transaction.
 
-    :param target: The target.
+    :param table: The table that is loaded.
+    :param plan: What is to be loaded, and how.
+    :param insert: Inserts rows into a table, from its quoted name and those of its columns.
     :param rejects_table: The table that takes rejected lines, or None.
     """
 
-    def __init__(self, target: SqlTarget, rejects_table: str | None) -> None:
-        self._target = target
-        self._table = target.table
-        self._plan = target.plan
+    def __init__(self, table: SqlTable, plan: LoadPlan, insert: Insert, rejects_table: str | None) -> None:
+        self._table = table
+        self._plan = plan
+        self._insert = insert
         self.rejects_table = rejects_table
 
     @property
@@ -57,7 +59,7 @@ class LoadRecords:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def create(self) -> None:
-        """Create the ledger and the rejects table, where they are wanted and missing."""
+        """Create the ledger and the rejects table, where they are needed and missing."""
         if self._plan.write_mode == "append":
             self._table.create(self._table.qualified(LEDGER), _LEDGER_COLUMNS, if_missing=True)
         if self.rejects_table:
@@ -93,4 +95,4 @@ class LoadRecords:
         names = list(_REJECT_COLUMNS)
         tail = (loaded_at,) if names[-1] in map(str.lower, self._table.columns_of(table)) else ()
         rows = ((source, *reject, *tail) for reject in rejects)
-        self._target.insert(table, [self._table.quote(name) for name in names[: 6 + len(tail)]], rows)
+        self._insert(table, [self._table.quote(name) for name in names[: 6 + len(tail)]], rows)
