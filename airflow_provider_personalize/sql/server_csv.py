@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_provider_personalize.sql.statements import driver_of, read_only, single_statement
+from airflow_provider_personalize.sql.drivers import database_of, driver_of
+from airflow_provider_personalize.sql.statements import read_only, single_statement
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -82,7 +83,7 @@ def server_csv(hook: DbApiHook, sql: str, parameters: Any = None) -> Iterator[Se
     connection: Any = hook.get_conn()
     try:
         # Redshift calls itself version 8, and copies to S3 alone.
-        if driver_of(connection) not in {"psycopg", "psycopg2"} or connection.info.server_version < 100_000:
+        if database_of(connection) != "postgres":
             yield None
             return
         read_only(connection)
