@@ -23,7 +23,7 @@ LONGEST = 350
 
 #: The floors, from the foundation up.
 FLOORS = (
-    ("error_base", "exceptions", "arguments", "uris", "aws_errors", "compat", "failures"),
+    ("error_base", "data_exceptions", "exceptions", "arguments", "uris", "aws_errors", "compat", "failures"),
     ("service",),
     ("input", "output"),
     ("s3",),

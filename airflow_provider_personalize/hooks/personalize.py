@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from functools import cached_property, partial
-from pathlib import Path
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import botocore
-from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore import xform_name
-from botocore.config import Config
 
 from airflow_provider_personalize.aws_errors import (
     AWS_ERRORS,
-    answers_to,
     as_personalize_error,
-    building_a_client,
     describe_error,
     error_code,
     is_throttling,
     is_transient,
 )
-from airflow_provider_personalize.exceptions import (
-    InvalidRequestError,
-    JobConflictError,
-    UnexpectedAnswerError,
-)
+from airflow_provider_personalize.exceptions import InvalidRequestError, JobConflictError, UnexpectedAnswerError
+from airflow_provider_personalize.hooks.clients import TRIES, PersonalizeClients
 from airflow_provider_personalize.service import names as naming
 from airflow_provider_personalize.service.kinds import (
     CREATE_PENDING,
@@ -39,14 +31,13 @@ from airflow_provider_personalize.service.kinds import (
     Until,
     entries_of,
     read_status,
-    shown,
-    text_at,
 )
 from airflow_provider_personalize.service.requests import differences
-from airflow_provider_personalize.service.waits import Watch, format_duration, growing_pause, jittered
+from airflow_provider_personalize.service.statuses import shown, text_at
+from airflow_provider_personalize.service.waits import Watch, format_duration, jittered
 
-#: How often a create call is tried when the answer is throttling, 5xx or none; about two minutes in all.
-CREATE_TRIES = 8
+#: What to do where a job's name is taken.
+IfJobExists = Literal["reuse", "fail", "new"]
 
 
 class QuotaFullError(Exception):
@@ -57,7 +48,7 @@ class QuotaFullError(Exception):
     """
 
 
-class PersonalizeHook(AwsBaseHook):
+class PersonalizeHook(PersonalizeClients):
     """
     Interact with Amazon Personalize.
 
@@ -66,92 +57,6 @@ class PersonalizeHook(AwsBaseHook):
 
     Parameters are those of :class:`~airflow.providers.amazon.aws.hooks.base_aws.AwsBaseHook`.
     """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs["client_type"] = "personalize"
-        with building_a_client():
-            super().__init__(*args, **kwargs)
-
-    def get_client_type(self, *args: Any, **kwargs: Any) -> Any:
-        """
-        Build a client.
-
-        :raises ServiceError: if AWS gives no credentials for it, or it has no region or profile.
-        :raises InvalidRequestError: if the connection's settings make no client.
-        """
-        with building_a_client():
-            if isinstance(self.verify, str) and not Path(self.verify).exists():
-                raise InvalidRequestError(f"verify: expected a file or folder of CA certificates, got {self.verify!r}.")
-            return super().get_client_type(*args, **kwargs)
-
-    def client_with(self, *, forced: Mapping[str, Any] | None = None, **defaults: Any) -> Any:
-        """
-        Build a client whose botocore configuration differs from that of :attr:`conn`.
-
-        :param forced: Options that win over those of the user and the connection.
-        :param defaults: Options that hold where the user and the connection say nothing.
-        """
-        with building_a_client():
-            config: Config = Config(**defaults).merge(self.config)
-            return self.get_client_type(region_name=self.region_name, config=config.merge(Config(**(forced or {}))))
-
-    @cached_property
-    def _create_client(self) -> Any:
-        # botocore would repeat a refused create at once and several times, which a full quota makes pointless.
-        return self.client_with(forced={"retries": {"total_max_attempts": 1}})
-
-    @cached_property
-    def polling_client(self) -> Any:
-        """The client to look at jobs with: whoever waits comes again anyway, so it neither insists nor hangs."""
-        return self.client_with(connect_timeout=10, read_timeout=30, retries={"total_max_attempts": 2})
-
-    def s3_client(self, **defaults: Any) -> Any:
-        """
-        Build an S3 client over the same connection.
-
-        :param defaults: botocore options that hold where the user and the connection say nothing.
-        """
-        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-
-        with building_a_client():
-            config = Config(**defaults).merge(self.config)
-            return S3Hook(
-                aws_conn_id=self.aws_conn_id, region_name=self._region_name, verify=self._verify, config=config
-            ).get_conn()
-
-    def _call(self, operation: str, *, client: Any = None, arn: str | None = None, **request: Any) -> dict[str, Any]:
-        client = client or self._patiently("Making the AWS client", lambda: self.conn)
-        with answers_to(operation, region=self.region_name, arn=arn):
-            response: dict[str, Any] = getattr(client, xform_name(operation))(**request)
-        return response
-
-    def _patiently(self, operation: str, step: Callable[[], Any]) -> Any:
-        """Take a step, again and again while AWS's trouble may pass, for some two minutes."""
-        tried = 0
-        while True:
-            tried += 1
-            try:
-                return step()
-            except AWS_ERRORS as error:
-                if tried == CREATE_TRIES or not is_transient(error):
-                    raise
-                self._pause(operation, error, tried)
-
-    def _pause(self, operation: str, error: Exception, tried: int) -> None:
-        pause = growing_pause(tried, first=1, longest=30)
-        self.log.warning("%s (%s). Trying again in %.0f s.", describe_error(error), operation, pause)
-        time.sleep(pause)
-
-    def _pages(self, operation: str, **request: Any) -> Iterator[dict[str, Any]]:
-        while True:
-            page = self._call(operation, **request)
-            yield page
-            token, seen = text_at(page, "nextToken"), request.get("nextToken")
-            if not token or token == seen:
-                return
-            request["nextToken"] = token
-
-    # Jobs
 
     def describe_job(self, job_arn: str) -> dict[str, Any]:
         """
@@ -233,7 +138,7 @@ class PersonalizeHook(AwsBaseHook):
         kind: ResourceKind,
         request: Mapping[str, Any],
         *,
-        if_job_exists: str = "reuse",
+        if_job_exists: IfJobExists = "reuse",
         same_solution: bool = False,
     ) -> ResourceStatus:
         """
@@ -307,7 +212,7 @@ class PersonalizeHook(AwsBaseHook):
             calls may have taken it, its answer having been lost.
         """
         is_ours = False
-        for tried in range(1, CREATE_TRIES + 1):
+        for tried in range(1, TRIES + 1):
             try:
                 response = getattr(self._create_client, xform_name(kind.create_operation))(**request)
             except AWS_ERRORS as error:
@@ -325,7 +230,7 @@ class PersonalizeHook(AwsBaseHook):
                         region=self.region_name,
                         role_arn=request.get("roleArn"),
                     ) from None
-                if tried == CREATE_TRIES:
+                if tried == TRIES:
                     raise
                 is_ours = is_ours or not is_throttling(error)
                 self._pause(kind.create_operation, error, tried)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,6 +21,20 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperatorLink
 
 
+def passed_on(scope: Mapping[str, Any], but: Collection[str] = ()) -> dict[str, Any]:
+    """
+    Return the arguments that a constructor passes on to its base class.
+
+    An editor completes, and ``inspect.signature`` shows, only what a constructor names. So a concrete class names every
+    argument, and this spares it from writing each of them a second time.
+
+    :param scope: The constructor's ``locals()``, taken in its first statements.
+    :param but: What is not passed on: its own arguments.
+    """
+    kept_back = {"self", "kwargs", "own", "__class__", *but}
+    return {**scope["kwargs"], **{name: value for name, value in scope.items() if name not in kept_back}}
+
+
 class PersonalizeTaskMixin:
     """
     Something that Airflow runs as a task: what can never succeed fails it at once, whatever its ``retries``.
@@ -29,7 +43,7 @@ class PersonalizeTaskMixin:
     resumes at) is seen to when its class is made, so no subclass can forget it.
     """
 
-    #: Whether it creates a job; of which kind says ``job_kind``.
+    #: Whether it creates a job; of which kind says ``resource_kind``.
     creates_job: ClassVar[bool] = False
     #: Errors that pass in a retry of this task, though not by themselves.
     mended_by_retry: ClassVar[tuple[type[PersonalizeError], ...]] = ()
@@ -86,19 +100,19 @@ def _creator_of(task: Any, error: JobFailedError) -> str | None:
 def _creates(task: Any, kind: str) -> bool:
     """Tell whether a task, mapped or not, creates jobs of a kind."""
     cls = getattr(task, "operator_class", type(task))
-    kind_of_job = getattr(cls, "job_kind", None)
+    kind_of_job = getattr(cls, "resource_kind", None)
     return bool(getattr(cls, "creates_job", False) and kind_of_job and kind_of_job.words == kind)
 
 
-class JobWaiterMixin(PersonalizeTaskMixin):
-    """Something that waits for one kind of job, here or in the triggerer, over one AWS connection."""
+class ResourceWaiterMixin(PersonalizeTaskMixin):
+    """Something that waits for one kind of resource, here or in the triggerer, over one AWS connection."""
 
     aws_hook_class = PersonalizeHook
     ui_color = "#e6f2ea"
     operator_extra_links: Collection[BaseOperatorLink] = JOB_LINKS
 
-    #: The kind of job; each concrete subclass sets it.
-    job_kind: ClassVar[ResourceKind]
+    #: The kind of resource; each concrete subclass sets it.
+    resource_kind: ClassVar[ResourceKind]
 
     aws_conn_id: str | None
     region_name: str | None
@@ -108,13 +122,15 @@ class JobWaiterMixin(PersonalizeTaskMixin):
 
     def __init_subclass__(cls, *, abstract: bool = False, **kwargs: Any) -> None:
         """
-        Refuse, at import, a subclass that names no kind of job: its tasks would only fail when they run.
+        Refuse, at import, a subclass that names no kind: its tasks would only fail when they run.
 
         :param abstract: Whether the class is a base that leaves the kind to its own subclasses.
         """
         super().__init_subclass__(**kwargs)
-        if not abstract and not isinstance(getattr(cls, "job_kind", None), ResourceKind):
-            raise TypeError(f"{cls.__name__}.job_kind: expected a row of airflow_provider_personalize.service.kinds.")
+        if not abstract and not isinstance(getattr(cls, "resource_kind", None), ResourceKind):
+            raise TypeError(
+                f"{cls.__name__}.resource_kind: expected a row of airflow_provider_personalize.service.kinds."
+            )
 
     @staticmethod
     def _deferrable_or_default(deferrable: bool | None) -> bool:

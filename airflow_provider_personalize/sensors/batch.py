@@ -23,14 +23,14 @@ from airflow_provider_personalize.exceptions import JobTimeoutError, Personalize
 from airflow_provider_personalize.failures import final
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.links.personalize import persist_job_links
-from airflow_provider_personalize.operators.mixins import JobWaiterMixin
+from airflow_provider_personalize.operators.mixins import ResourceWaiterMixin
 from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB, ResourceStatus, State
 from airflow_provider_personalize.service.names import job_kind_of
 from airflow_provider_personalize.service.waits import Watch, left_running
 from airflow_provider_personalize.triggers.personalize import job_arn_from_event
 
 
-class PersonalizeJobSensor(ReadArguments, JobWaiterMixin, AwsBaseSensor[PersonalizeHook], abstract=True):
+class PersonalizeJobSensor(ReadArguments, ResourceWaiterMixin, AwsBaseSensor[PersonalizeHook], abstract=True):
     """
     Wait until a batch job is ACTIVE.
 
@@ -41,14 +41,34 @@ class PersonalizeJobSensor(ReadArguments, JobWaiterMixin, AwsBaseSensor[Personal
 
     :param job_arn: The job.
     :param deferrable: Whether to wait in the triggerer, without holding a worker.
+    :param aws_conn_id: The Airflow connection of type Amazon Web Services.
+    :param region_name: The region; by default the connection's.
+    :param verify: Whether to verify TLS certificates, or the file or folder of CA certificates to verify them against.
+    :param botocore_config: Options for botocore's client.
     :return: The job's ARN.
     """
 
     template_fields: Sequence[str] = aws_template_fields("job_arn")
     argument_readers: ClassVar[Mapping[str, Reader]] = {"job_arn": required(form(job_kind_of)), "deferrable": flag}
 
-    def __init__(self, *, job_arn: str, deferrable: bool | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        *,
+        job_arn: str,
+        deferrable: bool | None = None,
+        aws_conn_id: str | None = "aws_default",
+        region_name: str | None = None,
+        verify: bool | str | None = None,
+        botocore_config: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            aws_conn_id=aws_conn_id,
+            region_name=region_name,
+            verify=verify,
+            botocore_config=botocore_config,
+            **kwargs,
+        )
         self.job_arn = job_arn
         self.deferrable = self._deferrable_or_default(deferrable)
         self._watch: Watch | None = None
@@ -56,10 +76,10 @@ class PersonalizeJobSensor(ReadArguments, JobWaiterMixin, AwsBaseSensor[Personal
 
     def conflicts(self, known: Mapping[str, Any]) -> Iterator[str]:
         """Say that the job is not of this sensor's kind."""
-        if "job_arn" in known and (kind := job_kind_of(known["job_arn"])) is not self.job_kind:
+        if "job_arn" in known and (kind := job_kind_of(known["job_arn"])) is not self.resource_kind:
             yield (
-                f"job_arn: expected the ARN of a {self.job_kind.arn_type}, got one of a {kind.arn_type}, which has a "
-                f"sensor of its own. {known['job_arn']}"
+                f"job_arn: expected the ARN of a {self.resource_kind.arn_type}, got one of a {kind.arn_type}, which "
+                f"has a sensor of its own. {known['job_arn']}"
             )
 
     def execute(self, context: Context) -> Any:
@@ -157,7 +177,7 @@ class PersonalizeBatchInferenceJobSensor(PersonalizeJobSensor):
     .. seealso:: https://docs.aws.amazon.com/personalize/latest/dg/API_DescribeBatchInferenceJob.html
     """
 
-    job_kind = BATCH_INFERENCE_JOB
+    resource_kind = BATCH_INFERENCE_JOB
 
 
 class PersonalizeBatchSegmentJobSensor(PersonalizeJobSensor):
@@ -169,4 +189,4 @@ class PersonalizeBatchSegmentJobSensor(PersonalizeJobSensor):
     .. seealso:: https://docs.aws.amazon.com/personalize/latest/dg/API_DescribeBatchSegmentJob.html
     """
 
-    job_kind = BATCH_SEGMENT_JOB
+    resource_kind = BATCH_SEGMENT_JOB

@@ -6,6 +6,7 @@ this one table, so a further kind is one more row here. ``tests/unit/test_kinds.
 service model ``personalize/2018-05-22``.
 """
 
+# ruff: noqa: PLC0414 - whoever reads a kind's state needs the states as well, so this module passes them on.
 from __future__ import annotations
 
 import re
@@ -16,57 +17,14 @@ from functools import cached_property
 from typing import Any
 
 from airflow_provider_personalize.exceptions import JobFailedError, UnexpectedAnswerError
-from airflow_provider_personalize.service.statuses import (
-    ACTIVE,
-    CREATE_FAILED,
-    CREATE_IN_PROGRESS,
-    CREATE_PENDING,
-    GOALS,
-    INACTIVE,
-    STATES,
-    State,
-    Until,
-    shown,
-    state_of,
-    text_at,
-)
-
-__all__ = [
-    "ACTIVE",
-    "BATCH_INFERENCE_JOB",
-    "BATCH_JOBS",
-    "BATCH_SEGMENT_JOB",
-    "CAMPAIGN",
-    "CREATE_FAILED",
-    "CREATE_IN_PROGRESS",
-    "CREATE_PENDING",
-    "DATASET",
-    "DATASET_EXPORT_JOB",
-    "DATASET_GROUP",
-    "DATASET_IMPORT_JOB",
-    "DATA_DELETION_JOB",
-    "EVENT_TRACKER",
-    "FILTER",
-    "GOALS",
-    "INACTIVE",
-    "KINDS",
-    "METRIC_ATTRIBUTION",
-    "RECOMMENDER",
-    "SCHEMA",
-    "SOLUTION",
-    "SOLUTION_VERSION",
-    "STATES",
-    "ResourceKind",
-    "ResourceStatus",
-    "State",
-    "Until",
-    "entries_of",
-    "read_status",
-    "shown",
-    "solution_arn_of",
-    "state_of",
-    "text_at",
-]
+from airflow_provider_personalize.service.statuses import ACTIVE as ACTIVE
+from airflow_provider_personalize.service.statuses import CREATE_FAILED as CREATE_FAILED
+from airflow_provider_personalize.service.statuses import CREATE_IN_PROGRESS as CREATE_IN_PROGRESS
+from airflow_provider_personalize.service.statuses import CREATE_PENDING as CREATE_PENDING
+from airflow_provider_personalize.service.statuses import INACTIVE, STATES, shown, text_at
+from airflow_provider_personalize.service.statuses import State as State
+from airflow_provider_personalize.service.statuses import Until as Until
+from airflow_provider_personalize.service.statuses import state_of as state_of
 
 
 @dataclass(frozen=True)
@@ -80,8 +38,10 @@ class ResourceKind:
     :param list_filter: The field of the list request that narrows the listing; by default ``parent_field``.
     :param list_key: The key of the items of a listing; by default the noun's plural.
     :param arn_type: The resource type in its ARN; by default the noun in words, with hyphens.
-    :param arn_parts: How many parts, with a slash between them, follow the type in its ARN.
-    :param named_arn: Whether its ARN ends in its name, so that the one follows from the other.
+    :param arn_parts: How many parts, with a slash between them, follow the type in its ARN: 2 for a dataset, as in
+        ``dataset/<group's name>/<TYPE>``, and for a solution version, as in ``solution/<solution's name>/<random>``.
+    :param named_arn: Whether its ARN ends in its name, so that the one follows from the other. An event tracker's and
+        a solution version's end in letters and digits that the service makes up.
     :param has_status: Whether it has a status at all: a schema is there at once.
     :param has_failure_reason: Whether its description has a ``failureReason``.
     :param can_update: Whether there is an update operation.
@@ -180,7 +140,6 @@ DATASET_GROUP = ResourceKind("DatasetGroup", parent_field=None, can_delete=True)
 SCHEMA = ResourceKind(
     "Schema", parent_field=None, has_status=False, has_failure_reason=False, can_delete=True, taggable=False
 )
-#: Its ARN is ``…:dataset/<group's name>/<type>``.
 DATASET = ResourceKind(
     "Dataset",
     arn_parts=2,
@@ -193,10 +152,8 @@ DATASET = ResourceKind(
 DATASET_IMPORT_JOB = ResourceKind("DatasetImportJob", parent_field="datasetArn", quota=5)
 DATASET_EXPORT_JOB = ResourceKind("DatasetExportJob", parent_field="datasetArn")
 DATA_DELETION_JOB = ResourceKind("DataDeletionJob")
-#: Its ARN ends in letters and digits that the service makes up.
 EVENT_TRACKER = ResourceKind("EventTracker", named_arn=False, has_failure_reason=False, can_delete=True)
 SOLUTION = ResourceKind("Solution", has_failure_reason=False, can_update=True, tracks_update=True, can_delete=True)
-#: Its ARN is ``…:solution/<solution's name>/<letters and digits that the service makes up>``.
 SOLUTION_VERSION = ResourceKind(
     "SolutionVersion",
     parent_field="solutionArn",

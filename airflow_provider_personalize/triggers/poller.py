@@ -31,9 +31,9 @@ from airflow_provider_personalize.service.kinds import (
     Until,
     entries_of,
     read_status,
-    text_at,
 )
 from airflow_provider_personalize.service.names import kind_of
+from airflow_provider_personalize.service.statuses import text_at
 
 log = logging.getLogger(__name__)
 

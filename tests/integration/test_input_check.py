@@ -241,7 +241,7 @@ def test_what_the_service_may_well_take_is_said_in_the_log(local, put, log):
         "jobInput": {"s3DataSource": {"path": operator.input_uri}},
         "jobOutput": {"s3DataDestination": {"path": operator.output_uri}},
     }
-    preflight.preflight(operator.hook, operator.job_kind, request, whole=True)
+    preflight.preflight(operator.hook, operator.resource_kind, request, whole=True)
     said = log()
     assert "no values for $OTHERS of the filter's EXCLUDE" in said
     assert f"{place}users.json, line 2: '1' stands in {place}users.json, line 1, too" in said

@@ -141,8 +141,8 @@ def arguments(cls):
         needed["solution_version_arn"] = SAMPLES["solution_version_arn"]
     if "task_id" in taken:
         needed["task_id"] = "example"
-    if hasattr(cls, "job_kind") and "job_arn" in taken:
-        needed["job_arn"] = BASE + cls.job_kind.arn_type + "/nightly"
+    if hasattr(cls, "resource_kind") and "job_arn" in taken:
+        needed["job_arn"] = BASE + cls.resource_kind.arn_type + "/nightly"
     return needed | {name: value for name, value in CONNECTION.items() if name in taken}
 
 

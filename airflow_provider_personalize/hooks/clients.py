@@ -1,0 +1,119 @@
+"""The clients of an AWS connection, and how they are called; the calls themselves are in the hook."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+from botocore import xform_name
+from botocore.config import Config
+
+from airflow_provider_personalize.aws_errors import (
+    AWS_ERRORS,
+    answers_to,
+    building_a_client,
+    describe_error,
+    is_transient,
+)
+from airflow_provider_personalize.exceptions import InvalidRequestError
+from airflow_provider_personalize.service.statuses import text_at
+from airflow_provider_personalize.service.waits import growing_pause
+
+#: How often a call is tried when the answer is throttling, 5xx or none; about two minutes in all.
+TRIES = 8
+
+
+class PersonalizeClients(AwsBaseHook):
+    """
+    The clients of one AWS connection, and how they are called.
+
+    Parameters are those of :class:`~airflow.providers.amazon.aws.hooks.base_aws.AwsBaseHook`.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["client_type"] = "personalize"
+        with building_a_client():
+            super().__init__(*args, **kwargs)
+
+    def get_client_type(self, *args: Any, **kwargs: Any) -> Any:
+        """
+        Build a client.
+
+        :raises ServiceError: if AWS gives no credentials for it, or it has no region or profile.
+        :raises InvalidRequestError: if the connection's settings make no client.
+        """
+        with building_a_client():
+            if isinstance(self.verify, str) and not Path(self.verify).exists():
+                raise InvalidRequestError(f"verify: expected a file or folder of CA certificates, got {self.verify!r}.")
+            return super().get_client_type(*args, **kwargs)
+
+    def client_with(self, *, forced: Mapping[str, Any] | None = None, **defaults: Any) -> Any:
+        """
+        Build a client whose botocore configuration differs from that of :attr:`conn`.
+
+        :param forced: Options that win over those of the user and the connection.
+        :param defaults: Options that hold where the user and the connection say nothing.
+        """
+        with building_a_client():
+            config: Config = Config(**defaults).merge(self.config)
+            return self.get_client_type(region_name=self.region_name, config=config.merge(Config(**(forced or {}))))
+
+    @cached_property
+    def _create_client(self) -> Any:
+        # botocore would repeat a refused create at once and several times, which a full quota makes pointless.
+        return self.client_with(forced={"retries": {"total_max_attempts": 1}})
+
+    @cached_property
+    def polling_client(self) -> Any:
+        """The client to look at jobs with: whoever waits comes again anyway, so it neither insists nor hangs."""
+        return self.client_with(connect_timeout=10, read_timeout=30, retries={"total_max_attempts": 2})
+
+    def s3_client(self, **defaults: Any) -> Any:
+        """
+        Build an S3 client over the same connection.
+
+        :param defaults: botocore options that hold where the user and the connection say nothing.
+        """
+        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+        with building_a_client():
+            config = Config(**defaults).merge(self.config)
+            return S3Hook(
+                aws_conn_id=self.aws_conn_id, region_name=self._region_name, verify=self._verify, config=config
+            ).get_conn()
+
+    def _call(self, operation: str, *, client: Any = None, arn: str | None = None, **request: Any) -> dict[str, Any]:
+        client = client or self._patiently("Making the AWS client", lambda: self.conn)
+        with answers_to(operation, region=self.region_name, arn=arn):
+            response: dict[str, Any] = getattr(client, xform_name(operation))(**request)
+        return response
+
+    def _patiently(self, operation: str, step: Callable[[], Any]) -> Any:
+        """Return what a step returns, and repeat it for about two minutes while it meets what may pass."""
+        tried = 0
+        while True:
+            tried += 1
+            try:
+                return step()
+            except AWS_ERRORS as error:
+                if tried == TRIES or not is_transient(error):
+                    raise
+                self._pause(operation, error, tried)
+
+    def _pause(self, operation: str, error: Exception, tried: int) -> None:
+        pause = growing_pause(tried, first=1, longest=30)
+        self.log.warning("%s (%s). Trying again in %.0f s.", describe_error(error), operation, pause)
+        time.sleep(pause)
+
+    def _pages(self, operation: str, **request: Any) -> Iterator[dict[str, Any]]:
+        while True:
+            page = self._call(operation, **request)
+            yield page
+            token, seen = text_at(page, "nextToken"), request.get("nextToken")
+            if not token or token == seen:
+                return
+            request["nextToken"] = token
