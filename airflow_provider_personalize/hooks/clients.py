@@ -83,7 +83,7 @@ class PersonalizeClients(AwsBaseHook):
         with building_a_client():
             config = Config(**defaults).merge(self.config)
             return S3Hook(
-                aws_conn_id=self.aws_conn_id, region_name=self._region_name, verify=self._verify, config=config
+                aws_conn_id=self.aws_conn_id, region_name=self.region_name, verify=self.verify, config=config
             ).get_conn()
 
     def _call(self, operation: str, *, client: Any = None, arn: str | None = None, **request: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from airflow.providers.amazon.aws.links.base_aws import BASE_AWS_CONSOLE_LINK, BaseAwsLink
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
+from airflow_provider_personalize.service.kinds import solution_arn_of
 from airflow_provider_personalize.service.names import parse_arn
 from airflow_provider_personalize.uris import parse_s3_uri
 
@@ -65,7 +66,7 @@ JOB_LINKS = (PersonalizeJobLink(), PersonalizeSolutionLink(), PersonalizeOutputL
 
 def persist_job_links(context: Context, operator: Any, job: ResourceStatus) -> None:
     """
-    Store what the links of a task need, before the task waits, so that they work from then on.
+    Store what the links of a task need, before the task waits, so that the links work from then on.
 
     :param context: The task's context.
     :param operator: The task's operator.
@@ -75,8 +76,7 @@ def persist_job_links(context: Context, operator: Any, job: ResourceStatus) -> N
     where = {"region_name": arn.region, "aws_partition": arn.partition}
     PersonalizeJobLink.persist(context=context, operator=operator, job_arn=job.arn, **where)
     if job.solution_version_arn:
-        # arn:…:solution/<name>/<version>
-        solution_arn = "/".join(job.solution_version_arn.split("/")[:2])
+        solution_arn = solution_arn_of(job.solution_version_arn)
         PersonalizeSolutionLink.persist(context=context, operator=operator, solution_arn=solution_arn, **where)
     # A link is not worth a task: what leads nowhere is left out.
     with suppress(InvalidRequestError):

@@ -269,7 +269,8 @@ def read_status(kind: ResourceKind, answer: Any, until: Until = "active", *, arn
     """
     described = _described(kind, answer, arn)
     status, failure_reason = _status(kind, described, arn), text_at(described, "failureReason")
-    if until == "updated" and kind.update_key and not _is_ending(status):
+    # A resource that has failed, or is being deleted, is not updated any more.
+    if until == "updated" and kind.update_key and (status == INACTIVE or state_of(status) is not State.FAILED):
         update = described.get(kind.update_key)
         if update is not None:
             status, failure_reason = _status(kind, update, arn, kind.update_key), text_at(update, "failureReason")
@@ -314,11 +315,6 @@ def _status(kind: ResourceKind, described: Any, arn: str | None, key: str = "") 
         got = f"one with the keys {shown(sorted(map(str, described)))}"
     place = f" at {key}" if key else ""
     raise _unexpected(kind, f"Expected a description of a {kind.words} with a status{place}, got {got}", arn)
-
-
-def _is_ending(status: str) -> bool:
-    """Return whether a resource with that status can have no update any more."""
-    return status != INACTIVE and state_of(status) is State.FAILED
 
 
 def _parent_arn(kind: ResourceKind, described: Mapping[str, Any], arn: str) -> str | None:

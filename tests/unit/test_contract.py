@@ -209,6 +209,19 @@ class TestOperators:
         cls.partial(task_id="example", dag=dag, **needed).expand(**{field: [value, value]})
         assert type(rebuilt(serialized(dag)).task_dict["example"]).__name__.endswith("MappedOperator")
 
+    def test_its_signature_names_every_parameter(self, cls):
+        """Those of its bases too, with the same defaults, up to Airflow's own; and the connection's."""
+        shown = inspect.signature(cls).parameters
+        for base in cls.__mro__:
+            if base.__module__.startswith("airflow_prov") and "__init__" in vars(base):
+                taken = inspect.signature(inspect.unwrap(base.__init__)).parameters
+                named = {name: p for name, p in taken.items() if name != "self" and p.kind is p.KEYWORD_ONLY}
+                assert named.keys() <= shown.keys()
+                assert {name: (p.default, p.annotation) for name, p in named.items()} == {
+                    name: (shown[name].default, shown[name].annotation) for name in named
+                }
+        assert set(CONNECTION) <= set(shown)
+
     def test_its_parameters_are_documented(self, cls):
         own = {
             name

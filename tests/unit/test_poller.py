@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from airflow_provider_personalize.aws_errors import as_personalize_error, is_transient
 from airflow_provider_personalize.exceptions import ServiceError
-from airflow_provider_personalize.service.kinds import ResourceStatus
+from airflow_provider_personalize.service.kinds import CAMPAIGN, KINDS, ResourceStatus, State, read_status
 from airflow_provider_personalize.triggers import poller as poller_module
 from airflow_provider_personalize.triggers.poller import JobPoller, shared_poller
 
@@ -247,6 +247,94 @@ def test_no_task_is_left_behind():
         await asyncio.sleep(0.05)
         assert not service._groups
         assert asyncio.all_tasks() == {asyncio.current_task()}
+        await service.close()
+
+    run(work())
+
+
+class Resources(JobPoller):
+    """A poller over resources of one kind: their descriptions by ARN."""
+
+    def __init__(self, kind, described):
+        super().__init__({})
+        self.kind = kind
+        self.described = described
+        self.calls = []
+
+    async def _call(self, operation, request):
+        self.calls.append((operation, request))
+        await asyncio.sleep(0)
+        if operation == self.kind.describe_operation:
+            arn = request[self.kind.arn_field]
+            if arn not in self.described:
+                error = ClientError({"Error": {"Code": "ResourceNotFoundException", "Message": "none"}}, operation)
+                raise as_personalize_error(error, operation=operation)
+            return {self.kind.response_key: self.described[arn]}
+        parent = request.get(self.kind.list_filter)
+        lines = [
+            {key: value for key, value in one.items() if key in {self.kind.arn_field, "status"}}
+            for one in self.described.values()
+            if parent in (None, read_status(self.kind, one).parent_arn)
+        ]
+        start = int(request.get("nextToken", 0))
+        token = {"nextToken": str(start + 100)} if start + 100 < len(lines) else {}
+        return {self.kind.list_key: lines[start : start + 100], **token}
+
+
+async def first(poller, arn, **more):
+    looks = poller.watch(arn, poll_interval=1.0, **more)
+    try:
+        return await anext(looks)
+    finally:
+        await looks.aclose()
+
+
+def resources(kind, count, **more):
+    middle = "group/" if kind.arn_parts == 2 else ""
+    arns = [f"{BASE}{kind.arn_type}/{middle}{n}" for n in range(count)]
+    parent = {kind.list_filter: BASE + "some/parent"} if kind.list_filter else {}
+    return {arn: {kind.arn_field: arn, "status": "ACTIVE", **parent, **more} for arn in arns}
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.noun)
+def test_waits_for_every_kind_share_their_calls(kind):
+    async def work():
+        service = Resources(kind, resources(kind, 300))
+        parents = {arn: read_status(kind, described).parent_arn for arn, described in service.described.items()}
+        seen = await asyncio.gather(*(first(service, arn, parent_arn=parents[arn]) for arn in parents))
+        assert {status.arn: status.state for status in seen} == dict.fromkeys(parents, State.SUCCEEDED)
+        # A few that enter first are described; three pages tell of the others.
+        assert len(service.calls) <= 30
+        filters = {name for operation, request in service.calls if "List" in operation for name in request}
+        assert filters <= {"maxResults", "nextToken", kind.list_filter}
+        await service.close()
+
+    run(work())
+
+
+def test_an_update_is_described_since_no_listing_tells_of_it():
+    async def work():
+        service = Resources(CAMPAIGN, resources(CAMPAIGN, 20, latestCampaignUpdate={"status": "CREATE PENDING"}))
+        seen = await asyncio.gather(*(first(service, arn, until="updated") for arn in service.described))
+        assert {status.status for status in seen} == {"CREATE PENDING"}
+        assert {operation for operation, _ in service.calls} == {"DescribeCampaign"}
+        seen = await asyncio.gather(*(first(service, arn) for arn in service.described))
+        assert {status.state for status in seen} == {State.SUCCEEDED}
+        await service.close()
+
+    run(work())
+
+
+def test_what_a_listing_leaves_out_is_described_and_so_found_to_be_gone():
+    async def work():
+        service = Resources(CAMPAIGN, resources(CAMPAIGN, 20, status="DELETE IN_PROGRESS"))
+        arn, *others = service.described
+        del service.described[arn]
+        parent = BASE + "some/parent"
+        waits = (first(service, each, until="gone", parent_arn=parent) for each in [arn, *others])
+        gone, *waiting = await asyncio.gather(*waits)
+        assert (type(gone), gone.code) == (ServiceError, "ResourceNotFoundException")
+        assert {status.state for status in waiting} == {State.RUNNING}
         await service.close()
 
     run(work())

@@ -8,9 +8,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from airflow_provider_personalize.exceptions import JobFailedError
-from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB, read_status
-from airflow_provider_personalize.service.waits import Watch, deadline_after, format_duration, growing_pause, jittered
+from airflow_provider_personalize.exceptions import JobFailedError, ServiceError
+from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB, CAMPAIGN, RECOMMENDER, read_status
+from airflow_provider_personalize.service.waits import (
+    Watch,
+    deadline_after,
+    format_duration,
+    growing_pause,
+    jittered,
+    left_running,
+)
 
 ARN = "arn:aws:personalize:us-east-1:123456789012:batch-inference-job/nightly"
 NOW = 1_790_000_000.0
@@ -93,3 +100,62 @@ def test_pauses_grow_to_a_bound_and_are_spread():
 )
 def test_durations_in_words(seconds, words):
     assert format_duration(seconds) == words
+
+
+def recommender(status, until):
+    arn = "arn:aws:personalize:us-east-1:123456789012:recommender/shop"
+    watch = Watch(arn, time.time() + 60, logging.getLogger("watch"), until=until)
+    return watch, read_status(RECOMMENDER, {"recommenderArn": arn, "status": status}, until)
+
+
+@pytest.mark.parametrize(
+    ("until", "status", "ends"),
+    [
+        ("active", "START IN_PROGRESS", False),
+        ("active", "ACTIVE", True),
+        ("inactive", "ACTIVE", False),
+        ("inactive", "INACTIVE", True),
+        ("gone", "ACTIVE", False),
+        ("gone", "DELETE IN_PROGRESS", False),
+    ],
+)
+def test_what_ends_a_wait_depends_on_its_goal(until, status, ends):
+    watch, seen = recommender(status, until)
+    assert watch.observe(seen) is ends
+
+
+@pytest.mark.parametrize(("until", "status"), [("active", "INACTIVE"), ("inactive", "START PENDING")])
+def test_a_status_that_leads_elsewhere_fails_a_wait(until, status):
+    watch, seen = recommender(status, until)
+    with pytest.raises(JobFailedError, match=status):
+        watch.observe(seen)
+
+
+def test_what_is_not_found_any_more_is_gone_and_nothing_else_is():
+    error = ServiceError(operation="DescribeRecommender", code="ResourceNotFoundException", reason="no such thing")
+    denied = ServiceError(operation="DescribeRecommender", code="AccessDeniedException", reason="not you")
+    watch, _ = recommender("ACTIVE", "gone")
+    assert watch.observe_error(error, "no such thing")
+    assert not watch.observe_error(TimeoutError("slow"), "slow")
+    with pytest.raises(ServiceError, match="not you"):
+        watch.observe_error(denied, "not you")
+    for until in ("active", "updated", "inactive"):
+        watch, _ = recommender("ACTIVE", until)
+        with pytest.raises(ServiceError, match="no such thing"):
+            watch.observe_error(error, "no such thing")
+
+
+def test_a_killed_task_logs_what_goes_on_without_it():
+    assert "cannot be stopped" in left_running(ARN)
+    arn = ARN.replace(BATCH_INFERENCE_JOB.arn_type, CAMPAIGN.arn_type)
+    assert "the campaign goes on until it is deleted" in left_running(arn, "gone")
+    assert left_running(arn, "gone").endswith(arn)
+
+
+def test_the_error_at_the_deadline_does_not_speak_of_a_job_where_there_is_none():
+    watch, seen = recommender("STOP PENDING", "inactive")
+    watch.observe(seen)
+    message = str(watch.timeout_error())
+    assert "STOP PENDING" in message
+    assert "wait until it is inactive" in message
+    assert " job" not in message
