@@ -31,7 +31,7 @@ _NOTHING = frozenset({"", "None", "null"})
 
 def is_settled(value: Any) -> bool:
     """
-    Tell whether a value is already what it will be when the task runs.
+    Return whether a value is already what it will be when the task runs.
 
     A template is not, and neither is what Airflow resolves later, as an upstream task's output.
 
@@ -251,7 +251,7 @@ def exactly_one(known: Mapping[str, Any], *names: str) -> Iterator[str]:
 
 
 def _from_text(parameter: str, value: Any, wanted: str) -> Any:
-    """Give what a text stands for; what is no text stands for itself."""
+    """Return what a text stands for; anything that is no text is returned as it is."""
     if not isinstance(value, str):
         return value
     stripped = value.strip()

@@ -1,8 +1,12 @@
-"""What AWS's errors mean here: which ones pass, and what to do about the others. Matched by code, never by text."""
+"""
+What AWS's errors mean here: which ones may pass by themselves, and what to do about the others.
+
+They are told apart by their code, never by their text.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from botocore.exceptions import (
@@ -33,26 +37,26 @@ AWS_ERRORS = (ClientError, BotoCoreError)
 
 
 def error_code(error: Exception) -> str:
-    """Give the code of an AWS error; for an error of the connection, the name of its class."""
+    """Return the code of an AWS error, or the name of its class for an error of the connection."""
     if isinstance(error, ClientError):
         return str(error.response.get("Error", {}).get("Code", "Unknown"))
     return type(error).__name__
 
 
 def is_throttling(error: Exception) -> bool:
-    """Tell whether the service asks to slow down."""
+    """Return whether the service asks to slow down."""
     return error_code(error) in THROTTLING_CODES
 
 
 def is_expired(error: Exception) -> bool:
-    """Tell whether the credentials have run out, and may be renewed."""
+    """Return whether the credentials have expired, so that new ones may help."""
     return error_code(error) in EXPIRED_CODES or isinstance(error, CredentialRetrievalError)
 
 
 def is_transient(error: Exception) -> bool:
     """
-    Tell whether the same request may succeed later: throttling, 5xx, a connection or name lookup that failed, or
-    credentials that have expired.
+    Return whether the same request may succeed later: after throttling, a 5xx, a connection or name lookup that
+    failed, or with credentials that have expired.
     """
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
@@ -61,7 +65,7 @@ def is_transient(error: Exception) -> bool:
 
 
 def describe_error(error: Exception) -> str:
-    """Give the code and the words of what a call to AWS raised, on one line."""
+    """Return the code and the message of what a call to AWS raised, on one line."""
     if isinstance(error, ServiceError | UnexpectedAnswerError):
         return f"{error.reason.rstrip('.')} (the answer to {error.operation})"
     if isinstance(error, ClientError):
@@ -92,9 +96,12 @@ def as_personalize_error(
     operation = str(getattr(error, "operation_name", operation))
     code = error_code(error)
     reason = error.response.get("Error", {}).get("Message", "") if isinstance(error, ClientError) else str(error)
-    return ServiceError(
-        operation=operation, code=code, reason=reason, remedy=_remedy(code, operation, region, role_arn), arn=arn
-    )
+    if operation in STS_OPERATIONS:
+        remedy = _ASSUMING_REFUSED
+    else:
+        asked = ("Personalize, with a role", "Personalize") if role_arn else ("Personalize",)
+        remedy = _remedy(code, *asked, operation=operation, region=region or "of the connection", role_arn=role_arn)
+    return ServiceError(operation=operation, code=code, reason=reason, remedy=remedy, arn=arn)
 
 
 def as_s3_error(error: Exception, *, operation: str, place: S3Uri, writing: bool = False) -> ServiceError:
@@ -107,26 +114,10 @@ def as_s3_error(error: Exception, *, operation: str, place: S3Uri, writing: bool
     :param writing: Whether it was to be written.
     """
     code = error_code(error)
-    remedy = _S3_REMEDIES.get((code, writing), "").format(bucket=place.bucket, place=place)
+    asked = "writing S3" if writing else "reading S3"
+    remedy = _remedy(code, asked, bucket=place.bucket, place=place)
     reason = error.response.get("Error", {}).get("Message", "") if isinstance(error, ClientError) else str(error)
     return ServiceError(operation=f"{operation} on {place}", code=code, reason=reason, remedy=remedy)
-
-
-#: What to do about an error of S3, by its code and whether something was to be written.
-_S3_REMEDIES = {
-    ("AccessDenied", False): (
-        "Allow s3:ListBucket on the bucket {bucket} and s3:GetObject on its objects to the identity of aws_conn_id; in "
-        "another account's bucket, its bucket policy has to allow it, too. An encrypted one takes kms:Decrypt on its "
-        "key."
-    ),
-    ("AccessDenied", True): (
-        "Allow the Airflow connection's identity s3:ListBucket on the bucket {bucket}, and s3:PutObject, "
-        "s3:AbortMultipartUpload and s3:DeleteObject under {place}; where that is encrypted with a KMS key, "
-        "kms:GenerateDataKey and kms:Decrypt too."
-    ),
-    ("NoSuchBucket", True): "Check the bucket in s3_uri ({place}), and the account and region of aws_conn_id.",
-}
-_S3_REMEDIES["403", False] = _S3_REMEDIES["AccessDenied", False]
 
 
 @contextmanager
@@ -175,45 +166,83 @@ def building_a_client() -> Iterator[None]:
         ) from error
 
 
-def _remedy(code: str, operation: str, region: str | None, role_arn: str | None) -> str:
-    if operation in STS_OPERATIONS:
-        return (
-            "The role of the Airflow connection cannot be assumed: check role_arn (and external_id) in the extra of "
-            "aws_conn_id, allow sts:AssumeRole on it to the connection's own identity, and let the role's trust policy "
-            "name that identity."
-        )
-    if code in {"AccessDeniedException", "AccessDenied", "UnauthorizedOperation"}:
-        remedy = f"Allow personalize:{operation} to the identity of the Airflow connection"
-        if role_arn:
-            remedy += (
-                f", and iam:PassRole on {role_arn} with the condition iam:PassedToService = personalize.amazonaws.com"
-            )
-        return f"{remedy}. The policies stand ready to paste at {DOCS}/aws.md#permissions."
-    if code == "InvalidInputException":
-        remedy = "Check the request's parameters against the recipe of the solution version."
-        if role_arn:
-            remedy += (
-                f" If the words are about privileges or S3: {role_arn} must be assumable by personalize.amazonaws.com "
-                "and needs s3:GetObject, s3:ListBucket and s3:PutObject; the policies of both buckets (and of "
-                "their KMS keys) must let that service in."
-            )
-        return remedy
-    remedies = {
-        "ResourceNotFoundException": (
-            f"Looked in the region {region or 'of the connection'}: check the ARNs (job, solution version, filter), "
-            "and region_name and the account of aws_conn_id."
-        ),
-        "ResourceInUseException": "A resource that the request names is still being made: run the task again later.",
-        "TooManyTagsException": "A resource takes at most 200 tags: give fewer.",
-        "UnrecognizedClientException": "AWS does not know the access key of the Airflow connection: check aws_conn_id.",
-        "InvalidSignatureException": "The connection's secret key does not fit its access key, or the clock is wrong.",
-        "NoCredentialsError": "Set an Airflow connection of type Amazon Web Services and name it in aws_conn_id.",
-        "NoRegionError": "Set region_name, or region_name in the extra of the Airflow connection aws_conn_id.",
-        "InvalidRegionError": "Check region_name, here and in the extra of the Airflow connection aws_conn_id.",
-        "ProfileNotFound": (
-            "Check profile_name in the extra of the Airflow connection aws_conn_id, and the AWS configuration files "
-            "of the machine that runs this: the worker, and the triggerer for what is deferred."
-        ),
-        "PartialCredentialsError": "Give both login (the access key) and password (the secret key) in aws_conn_id.",
-    }
-    return remedies.get(code, "")
+def _remedy(code: str, *asked: str, **values: object) -> str:
+    """Return what to do about an error, from the first line of the table that tells."""
+    found = (_REMEDIES.get((one, code)) for one in (*asked, "anything"))
+    return next(filter(None, found), "").format(**values)
+
+
+_ASSUMING_REFUSED = (
+    "The role of the Airflow connection cannot be assumed: check role_arn (and external_id) in the extra of "
+    "aws_conn_id, allow sts:AssumeRole on it to the connection's own identity, and let the role's trust policy "
+    "name that identity."
+)
+_S3_READING_REFUSED = (
+    "Allow s3:ListBucket on the bucket {bucket} and s3:GetObject on its objects to the identity of aws_conn_id. In "
+    "another account's bucket, the bucket's policy has to allow it, too. An encrypted object takes kms:Decrypt on its "
+    "key."
+)
+_REFUSED = "Allow personalize:{operation} to the identity of the Airflow connection."
+_REFUSED_WITH_ROLE = (
+    "Allow personalize:{operation} to the identity of the Airflow connection, and iam:PassRole on {role_arn} with the "
+    "condition iam:PassedToService = personalize.amazonaws.com."
+)
+_POLICIES = f" The policies stand ready to paste at {DOCS}/aws.md#permissions."
+_INVALID_INPUT = "Check the request's parameters against the recipe of the solution version."
+
+#: What to do about an error: by what was asked, and by the error's code.
+_REMEDIES: Mapping[tuple[str, str], str] = {
+    ("reading S3", "AccessDenied"): _S3_READING_REFUSED,
+    ("reading S3", "403"): _S3_READING_REFUSED,
+    ("writing S3", "AccessDenied"): (
+        "Allow the Airflow connection's identity s3:ListBucket on the bucket {bucket}, and s3:PutObject, "
+        "s3:AbortMultipartUpload and s3:DeleteObject under {place}; where that is encrypted with a KMS key, "
+        "kms:GenerateDataKey and kms:Decrypt too."
+    ),
+    ("writing S3", "NoSuchBucket"): (
+        "Check the bucket in s3_uri ({place}), and the account and region of aws_conn_id."
+    ),
+    **{
+        (asked, code): remedy + _POLICIES
+        for asked, remedy in (("Personalize", _REFUSED), ("Personalize, with a role", _REFUSED_WITH_ROLE))
+        for code in ("AccessDeniedException", "AccessDenied", "UnauthorizedOperation")
+    },
+    ("Personalize", "InvalidInputException"): _INVALID_INPUT,
+    ("Personalize, with a role", "InvalidInputException"): (
+        f"{_INVALID_INPUT} If the words are about privileges or S3: {{role_arn}} must be assumable by "
+        "personalize.amazonaws.com and needs s3:GetObject, s3:ListBucket and s3:PutObject; the policies of both "
+        "buckets (and of their KMS keys) must let that service in."
+    ),
+    ("Personalize", "ResourceNotFoundException"): (
+        "Looked in the region {region}: check the ARNs (job, solution version, filter), and region_name and the "
+        "account of aws_conn_id."
+    ),
+    ("Personalize", "ResourceInUseException"): (
+        "A resource that the request names is still being made: run the task again later."
+    ),
+    ("Personalize", "TooManyTagsException"): "A resource takes at most 200 tags: give fewer.",
+    ("anything", "UnrecognizedClientException"): (
+        "AWS does not know the access key of the Airflow connection: check aws_conn_id."
+    ),
+    ("anything", "InvalidSignatureException"): (
+        "The connection's secret key does not fit its access key, or the clock is wrong."
+    ),
+    ("anything", "NoCredentialsError"): (
+        "Set an Airflow connection of type Amazon Web Services and name it in aws_conn_id."
+    ),
+    (
+        "anything",
+        "NoRegionError",
+    ): "Set region_name, or region_name in the extra of the Airflow connection aws_conn_id.",
+    (
+        "anything",
+        "InvalidRegionError",
+    ): "Check region_name, here and in the extra of the Airflow connection aws_conn_id.",
+    ("anything", "ProfileNotFound"): (
+        "Check profile_name in the extra of the Airflow connection aws_conn_id, and the AWS configuration files of the "
+        "machine that runs this: the worker, and the triggerer for what is deferred."
+    ),
+    ("anything", "PartialCredentialsError"): (
+        "Give both login (the access key) and password (the secret key) in aws_conn_id."
+    ),
+}

@@ -70,7 +70,7 @@ __all__ = [
 
 def first_reschedule_date(context: Context, retries: int) -> datetime | None:
     """
-    Give the moment at which a sensor that is rescheduled looked for the first time; None where this is the first time.
+    Return when a rescheduled sensor looked for the first time, or None if this is the first time.
 
     :param context: The task's context.
     :param retries: How many retries the task has.

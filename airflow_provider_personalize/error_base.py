@@ -75,7 +75,7 @@ def restore_error(error_type: type[PersonalizeError], args: tuple[Any, ...], sta
 
 
 def clause(text: str) -> str:
-    """Give a sentence of somebody else's without its full stop, to go on in the same one."""
+    """Return a sentence without its full stop, so that it can go on."""
     return text.strip().rstrip(".")
 
 

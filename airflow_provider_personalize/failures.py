@@ -1,5 +1,5 @@
 """
-What Airflow is told where an error leaves a task: whether a retry can help.
+How an error that leaves a task tells Airflow whether a retry can help.
 
 The package's errors derive from nothing of Airflow's. One that no retry can mend becomes of a type that is both its own
 and Airflow's, so that Airflow does not retry, and whoever catches it still finds its type and its values.
@@ -56,7 +56,7 @@ def told_to_airflow(method: Method) -> Method:
 
 
 def _refusal(error: Exception) -> PersonalizeError | None:
-    """Give the error for what Airflow does not know or AWS refuses; None for anything else."""
+    """Return the error for a connection that Airflow does not know, or for a refusal of AWS; None otherwise."""
     if isinstance(error, AirflowNotFoundException):
         return InvalidRequestError(f"{str(error).rstrip('.')}. Define it in Airflow, or name another one.")
     from airflow_provider_personalize.aws_errors import AWS_ERRORS, as_personalize_error, is_transient

@@ -42,7 +42,7 @@ IfJobExists = Literal["reuse", "fail", "new"]
 
 class QuotaFullError(Exception):
     """
-    The service takes no further job now: raised inside this package only, for whoever can wait for a slot.
+    The service takes no further job now. This is raised inside this package only, for whoever can wait for a slot.
 
     :param reason: The service's own words.
     """
@@ -144,8 +144,8 @@ class PersonalizeHook(PersonalizeClients):
         """
         Create a job, or find the one that an earlier try of the same task has created.
 
-        A name that is taken is looked up: the job is described by the ARN that its name gives. A failed job has burnt
-        its name, so the next suffix is tried.
+        If the name is taken, the job that has it is described. The name of a failed job cannot be used again, so the
+        next suffix is tried.
 
         :param kind: The kind of job.
         :param request: The whole request, ``jobName`` included.
@@ -176,7 +176,7 @@ class PersonalizeHook(PersonalizeClients):
                 raise JobConflictError(job_name=named["jobName"], job_arn=arn, differences=differing)
             if found.state is State.FAILED:
                 self.log.info(
-                    "%s: the %s %s had failed. Its name is burnt, taking the next one.",
+                    "%s: the %s %s had failed. Its name cannot be used again, so the next suffix is taken.",
                     found.failure_reason or "No reason was given",
                     kind.words,
                     found.name,
@@ -188,7 +188,7 @@ class PersonalizeHook(PersonalizeClients):
 
     def has_job(self, kind: ResourceKind, request: Mapping[str, Any]) -> bool:
         """
-        Tell whether a job of that name, or of the next suffix where that one has failed, is there to be used again.
+        Return whether there is a job to use again: one of that name, or of the next suffix if that job has failed.
 
         :param kind: The kind of job.
         :param request: The whole request, ``jobName`` included.
@@ -208,8 +208,8 @@ class PersonalizeHook(PersonalizeClients):
         """
         Send one create request, repeating it while the answer is throttling, 5xx or none.
 
-        :return: The new job's ARN, or None where the name is taken; then, too, whether an earlier one of these very
-            calls may have taken it, its answer having been lost.
+        :return: The new job's ARN, or None if the name is taken; and whether the job may be this task's own. It may be
+            if the answer to an earlier try was lost, so that nobody knows whether that try created the job.
         """
         is_ours = False
         for tried in range(1, TRIES + 1):
@@ -252,7 +252,7 @@ class PersonalizeHook(PersonalizeClients):
         raise AssertionError("unreachable: the last try returns or raises")
 
     def _exists(self, kind: ResourceKind, request: Mapping[str, Any]) -> bool:
-        """Tell whether a job of that name is there: a full quota may be answered before a name that is taken."""
+        """Return whether a job of that name exists: a full quota may be reported before a name that is taken."""
         arn = naming.job_arn(kind, request["jobName"], beside=_parent_of(kind, request))
         try:
             self.get_job_status(arn)

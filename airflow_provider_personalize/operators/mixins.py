@@ -64,9 +64,9 @@ class PersonalizeTaskMixin:
 
 def with_creator(error: PersonalizeError, task: Any) -> PersonalizeError:
     """
-    Let the error of a failed job name the task that created the job, where one can be told upstream.
+    Return the error of a failed job with the name of the task that created the job, if one is found upstream.
 
-    :param error: The error; any other is given back as it is.
+    :param error: The error. Any other error is returned as it is.
     :param task: The task that met it.
     """
     if not isinstance(error, JobFailedError) or error.created_by:
@@ -98,7 +98,7 @@ def _creator_of(task: Any, error: JobFailedError) -> str | None:
 
 
 def _creates(task: Any, kind: str) -> bool:
-    """Tell whether a task, mapped or not, creates jobs of a kind."""
+    """Return whether a task, mapped or not, creates jobs of a kind."""
     cls = getattr(task, "operator_class", type(task))
     kind_of_job = getattr(cls, "resource_kind", None)
     return bool(getattr(cls, "creates_job", False) and kind_of_job and kind_of_job.words == kind)
@@ -139,7 +139,7 @@ class ResourceWaiterMixin(PersonalizeTaskMixin):
         return deferrable
 
     def _deadline(self, context: Context, timeout: float) -> float:
-        """Give the moment at which a wait of this task gives up, ``execution_timeout`` included."""
+        """Return the moment at which a wait of this task gives up, which ``execution_timeout`` may bring forward."""
         return deadline_after(timeout, self.execution_timeout, getattr(context.get("ti"), "start_date", None))
 
     def _job_trigger(

@@ -35,7 +35,7 @@ class PersonalizeJobSensor(ReadArguments, ResourceWaiterMixin, AwsBaseSensor[Per
     Wait until a batch job is ACTIVE.
 
     A job that has failed fails the task without a retry, since it stays failed. Throttling, 5xx, dropped connections
-    and answers that are none are waited out until ``timeout``; what cannot pass by itself, as a job that does not
+    and answers that cannot be read are waited out until ``timeout``; what cannot pass by itself, as a job that does not
     exist, fails at once. With ``soft_fail`` or ``never_fail`` the task is skipped instead. Parameters of every sensor
     (``poke_interval``, ``timeout``, ``mode``, …) mean what they mean for every sensor, here and in the triggerer.
 
@@ -75,7 +75,7 @@ class PersonalizeJobSensor(ReadArguments, ResourceWaiterMixin, AwsBaseSensor[Per
         self.check_literals()
 
     def conflicts(self, known: Mapping[str, Any]) -> Iterator[str]:
-        """Say that the job is not of this sensor's kind."""
+        """Yield a problem if the job is of another kind than this sensor's."""
         if "job_arn" in known and (kind := job_kind_of(known["job_arn"])) is not self.resource_kind:
             yield (
                 f"job_arn: expected the ARN of a {self.resource_kind.arn_type}, got one of a {kind.arn_type}, which "
@@ -114,7 +114,7 @@ class PersonalizeJobSensor(ReadArguments, ResourceWaiterMixin, AwsBaseSensor[Per
         return self.job_arn
 
     def poke(self, context: Context) -> bool:
-        """Look at the job once; trouble that may pass counts as not yet, until the deadline."""
+        """Return whether the job is ACTIVE. If it cannot be looked at for now, it is not, until the deadline."""
         seen = self._look(context)
         if seen is not None and seen.state is State.SUCCEEDED:
             return True
@@ -124,7 +124,7 @@ class PersonalizeJobSensor(ReadArguments, ResourceWaiterMixin, AwsBaseSensor[Per
         return False
 
     def _look(self, context: Context) -> ResourceStatus | None:
-        """Look at the job once; None where that failed for a reason that may pass."""
+        """Return the job's status, or None if it cannot be looked at for now."""
         watch = self._watch = self._watch or Watch(self.job_arn, float("inf"), self.log)
         is_first = watch.last_seen is None
         with self._skipped_if_asked():
@@ -164,7 +164,7 @@ class PersonalizeJobSensor(ReadArguments, ResourceWaiterMixin, AwsBaseSensor[Per
             return job_arn_from_event(event, self.log)
 
     def on_kill(self) -> None:
-        """Say that the job lives on: the service has no way to stop one."""
+        """Log that the job runs on: the service has no way to stop one."""
         self.log.warning("%s", left_running(self.job_arn))
 
 

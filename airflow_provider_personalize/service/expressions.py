@@ -101,7 +101,7 @@ class Filter(NamedTuple):
 
 def read_filter(expression: str) -> Filter:
     """
-    Tell what an input has to know of a filter, whose clauses are joined by ``|``.
+    Return what an input has to know of a filter, whose expressions are joined by ``|``.
 
     :param expression: The filter's expression, as ``DescribeFilter`` gives it.
     """
@@ -120,7 +120,7 @@ def read_filter(expression: str) -> Filter:
 
 def filter_placeholders(expression: str) -> frozenset[str]:
     """
-    Give the names of all of a filter's placeholders.
+    Return the names of all of a filter's placeholders.
 
     :param expression: The filter's expression, as ``DescribeFilter`` gives it.
     """

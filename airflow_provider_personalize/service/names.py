@@ -168,7 +168,7 @@ def job_kind_of(job_arn: str, *, parameter: str = "job_arn") -> ResourceKind:
 
 def job_arn(kind: ResourceKind, name: str, *, beside: str) -> str:
     """
-    Give the ARN of the job of that name: same partition, region and account as another Personalize resource's.
+    Return the ARN of the job of that name: its partition, region and account are those of another resource's ARN.
 
     :param kind: The job's kind.
     :param name: The job's name.
@@ -194,7 +194,7 @@ def check_job_name(name: str, *, parameter: str = "job_name") -> str:
 
 def digest(value: Any, length: int = 8) -> str:
     """
-    Give a short digest of any JSON-able value; the same value gives the same digest in every process.
+    Return a short digest of a value that JSON can hold. It is the same for the same value in every process.
 
     :param value: What to digest.
     :param length: How many hexadecimal digits.
@@ -241,7 +241,7 @@ _SUFFIX_ROOM = 4
 
 def suffixed_job_name(base: str, attempt: int) -> str:
     """
-    Give the name of a job's n-th attempt: the base itself, then ``base-2``, ``base-3`` and so on.
+    Return the name of a job's n-th attempt: the base itself, then ``base-2``, ``base-3`` and so on.
 
     A base that is too long for its suffix is cut short, and a digest of it keeps it apart from others alike.
 

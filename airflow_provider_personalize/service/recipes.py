@@ -101,7 +101,7 @@ def find_recipe(name_or_arn: str) -> Recipe | None:
 
 def batch_recipe(name_or_arn: str, *, parameter: str = "recipe") -> Recipe | None:
     """
-    Give the recipe of that name or ARN; None where it is new to this package.
+    Return the recipe of that name or ARN, or None if this package does not know it.
 
     :raises InvalidRequestError: if it has no batch job, or cannot be the name of a recipe, or is a slip of the pen.
     """
@@ -116,7 +116,7 @@ def batch_recipe(name_or_arn: str, *, parameter: str = "recipe") -> Recipe | Non
 
 
 def _is_slip(name: str) -> bool:
-    """Tell whether a name is so like a known one that no new recipe can be meant; a new version of one can."""
+    """Return whether a name is a misspelling of a known one, and not a new version of a recipe."""
     from difflib import get_close_matches  # Few DAG files need it.
 
     unversioned = {_VERSION.sub("", known) for known in RECIPES}
@@ -130,7 +130,7 @@ def describe_keys(choices: tuple[Keys, ...]) -> str:
 
 def default_max_lines(keys: Keys) -> int:
     """
-    Give the most lines a file that every recipe with such lines takes.
+    Return how many lines in a file every recipe with such lines takes.
 
     Lines with an itemId do for Item-Affinity and for related items alike, so the smaller quota is the safe one.
 
