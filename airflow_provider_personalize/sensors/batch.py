@@ -25,7 +25,7 @@ from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.links.personalize import persist_job_links
 from airflow_provider_personalize.operators.mixins import ResourceWaiterMixin
 from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB, ResourceStatus, State
-from airflow_provider_personalize.service.names import job_kind_of
+from airflow_provider_personalize.service.names import kind_of
 from airflow_provider_personalize.service.waits import Watch, left_running
 from airflow_provider_personalize.triggers.personalize import job_arn_from_event
 
@@ -49,7 +49,7 @@ class PersonalizeJobSensor(ReadArguments, ResourceWaiterMixin, AwsBaseSensor[Per
     """
 
     template_fields: Sequence[str] = aws_template_fields("job_arn")
-    argument_readers: ClassVar[Mapping[str, Reader]] = {"job_arn": required(form(job_kind_of)), "deferrable": flag}
+    argument_readers: ClassVar[Mapping[str, Reader]] = {"job_arn": required(form(kind_of)), "deferrable": flag}
 
     def __init__(
         self,
@@ -76,11 +76,9 @@ class PersonalizeJobSensor(ReadArguments, ResourceWaiterMixin, AwsBaseSensor[Per
 
     def conflicts(self, known: Mapping[str, Any]) -> Iterator[str]:
         """Yield a problem if the job is of another kind than this sensor's."""
-        if "job_arn" in known and (kind := job_kind_of(known["job_arn"])) is not self.resource_kind:
-            yield (
-                f"job_arn: expected the ARN of a {self.resource_kind.arn_type}, got one of a {kind.arn_type}, which "
-                f"has a sensor of its own. {known['job_arn']}"
-            )
+        if "job_arn" in known and (kind := kind_of(known["job_arn"])) is not self.resource_kind:
+            expected, got = (each.words.replace(" ", "-") for each in (self.resource_kind, kind))
+            yield f"job_arn: expected the ARN of a {expected}, got one of a {got}. {known['job_arn']}"
 
     def execute(self, context: Context) -> Any:
         """

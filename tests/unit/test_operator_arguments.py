@@ -19,7 +19,9 @@ from airflow_provider_personalize.operators.output_check import PersonalizeOutpu
 from airflow_provider_personalize.sensors.batch import (
     PersonalizeBatchInferenceJobSensor,
     PersonalizeBatchSegmentJobSensor,
+    PersonalizeJobSensor,
 )
+from airflow_provider_personalize.service.kinds import KINDS
 from airflow_provider_personalize.transfers.personalize_to_sql import PersonalizeToSqlOperator
 from airflow_provider_personalize.transfers.sql_to_personalize import SqlToPersonalizeInputOperator
 
@@ -281,3 +283,20 @@ def test_what_native_rendering_took_for_a_number_is_its_digits():
 def test_what_was_rendered_wrong_is_refused(cls, name, value, words):
     with pytest.raises(InvalidRequestError, match=words):
         rendered(cls, {"value": value}, native=False, **{name: "{{ value }}"})
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.noun)
+def test_a_sensor_of_any_kind_takes_the_arns_of_its_kind_alone(kind):
+    """A further sensor is a class that names its kind, and nothing more."""
+    sensor = type("Sensor", (PersonalizeJobSensor,), {"resource_kind": kind})
+    arns = {
+        other: f"arn:aws:personalize:us-east-1:123456789012:{other.arn_type}/{'/'.join('ab'[: other.arn_parts])}"
+        for other in KINDS
+    }
+    message = "expected the ARN of a {}, got one of a {}".format
+    assert sensor(task_id="wait", job_arn=arns.pop(kind)).resource_kind is kind
+    for other, arn in arns.items():
+        with pytest.raises(
+            InvalidRequestError, match=message(*(each.words.replace(" ", "-") for each in (kind, other)))
+        ):
+            sensor(task_id="wait", job_arn=arn)
