@@ -155,9 +155,14 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
         checks: Mapping[str, Mapping[str, Any]] | None = None,
         warn_checks: Mapping[str, Mapping[str, Any]] | None = None,
         report_uri: str | None = None,
+        aws_conn_id: str | None = "aws_default",
+        region_name: str | None = None,
+        verify: bool | str | None = None,
+        botocore_config: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        connection: dict[str, Any] = {"aws_conn_id": aws_conn_id, "region_name": region_name, "verify": verify}
+        super().__init__(**connection, botocore_config=botocore_config, **kwargs)
         self.sql_conn_id = sql_conn_id
         self.table = table
         self.schema = schema

@@ -136,9 +136,14 @@ class PersonalizeToSqlOperator(ReadArguments, PersonalizeTaskMixin, AwsBaseOpera
         rejects_table: str | None = None,
         max_reject_rate: float = 0.0,
         hook_params: dict[str, Any] | None = None,
+        aws_conn_id: str | None = "aws_default",
+        region_name: str | None = None,
+        verify: bool | str | None = None,
+        botocore_config: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        connection: dict[str, Any] = {"aws_conn_id": aws_conn_id, "region_name": region_name, "verify": verify}
+        super().__init__(**connection, botocore_config=botocore_config, **kwargs)
         self.job_arn = job_arn
         self.output_uri = output_uri
         self.sql_conn_id = sql_conn_id

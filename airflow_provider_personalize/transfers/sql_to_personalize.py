@@ -147,9 +147,14 @@ class SqlToPersonalizeInputOperator(ReadArguments, PersonalizeTaskMixin, AwsBase
         hook_params: dict[str, Any] | None = None,
         kms_key_arn: str | None = None,
         extra_args: dict[str, Any] | None = None,
+        aws_conn_id: str | None = "aws_default",
+        region_name: str | None = None,
+        verify: bool | str | None = None,
+        botocore_config: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        connection: dict[str, Any] = {"aws_conn_id": aws_conn_id, "region_name": region_name, "verify": verify}
+        super().__init__(**connection, botocore_config=botocore_config, **kwargs)
         self.sql = sql
         self.sql_conn_id = sql_conn_id
         self.s3_uri = s3_uri

@@ -158,6 +158,10 @@ class SqlToPersonalizeDatasetOperator(_QueryToCsvOperator):
         kms_key_arn: str | None = None,
         extra_args: dict[str, Any] | None = None,
         allow_empty: bool = False,
+        aws_conn_id: str | None = "aws_default",
+        region_name: str | None = None,
+        verify: bool | str | None = None,
+        botocore_config: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         self.dataset_type = dataset_type
@@ -173,6 +177,10 @@ class SqlToPersonalizeDatasetOperator(_QueryToCsvOperator):
             kms_key_arn=kms_key_arn,
             extra_args=extra_args,
             allow_empty=allow_empty,
+            aws_conn_id=aws_conn_id,
+            region_name=region_name,
+            verify=verify,
+            botocore_config=botocore_config,
             **kwargs,
         )
 
@@ -243,6 +251,10 @@ class SqlToPersonalizeUserListOperator(_QueryToCsvOperator):
         kms_key_arn: str | None = None,
         extra_args: dict[str, Any] | None = None,
         allow_empty: bool = False,
+        aws_conn_id: str | None = "aws_default",
+        region_name: str | None = None,
+        verify: bool | str | None = None,
+        botocore_config: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -254,6 +266,10 @@ class SqlToPersonalizeUserListOperator(_QueryToCsvOperator):
             kms_key_arn=kms_key_arn,
             extra_args=extra_args,
             allow_empty=allow_empty,
+            aws_conn_id=aws_conn_id,
+            region_name=region_name,
+            verify=verify,
+            botocore_config=botocore_config,
             **kwargs,
         )
 

@@ -220,8 +220,7 @@ class TestOperators:
                 assert {name: (p.default, p.annotation) for name, p in named.items()} == {
                     name: (shown[name].default, shown[name].annotation) for name in named
                 }
-        if hasattr(cls, "resource_kind"):
-            assert set(CONNECTION) <= set(shown)
+        assert set(CONNECTION) <= set(shown)
 
     def test_its_parameters_are_documented(self, cls):
         own = {
