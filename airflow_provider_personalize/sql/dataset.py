@@ -85,7 +85,8 @@ def csv_expressions(rows: DatasetRows, oids: Sequence[int]) -> list[str] | None:
 def _expression(field: Field, column: str, oid: int) -> str | None:
     if oid in _MOMENTS and field.type == "long":
         # What has no end, as 'infinity', has no seconds either, and is told as what it is.
-        seconds = f"floor(extract(epoch FROM {column}))::bigint"
+        # Exact for all that is no mistake, and twice as fast as what extract gives since PostgreSQL 14, a numeric.
+        seconds = f"floor(date_part('epoch', {column}))::bigint"
         return f"CASE WHEN isfinite({column}) THEN {seconds}::text ELSE {column}::text END"
     known = {"int": _INTEGERS, "long": _INTEGERS, "boolean": _BOOLEAN}.get(field.type, _INTEGERS | _NUMBERS)
     if field.type == "string":

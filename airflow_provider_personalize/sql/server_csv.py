@@ -5,6 +5,7 @@ A query's rows as CSV that PostgreSQL itself writes, in blocks of bytes: no driv
 from __future__ import annotations
 
 import io
+import select
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -161,7 +162,19 @@ def _copy_with_psycopg2(connection: Any, statement: str, buffer: io.BufferedIOBa
 
 
 def _copy_with_psycopg(connection: Any, statement: str, buffer: io.BufferedIOBase) -> None:
-    with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        write = buffer.write
-        for row in copy:
-            write(row)
+    # Row by row from libpq itself: what psycopg does around each takes more than twice the time.
+    pgconn, write = connection.pgconn, buffer.write
+    arrived = select.poll()
+    arrived.register(pgconn.socket, select.POLLIN)
+    with connection.cursor() as cursor, cursor.copy(statement):
+        receive = pgconn.get_copy_data
+        while (received := receive(1))[0] >= 0:
+            size, row = received
+            if size:
+                write(row)
+            else:
+                arrived.poll()
+                pgconn.consume_input()
+        while result := pgconn.get_result():
+            if result.status != import_module("psycopg.pq").ExecStatus.COMMAND_OK:
+                raise import_module("psycopg.errors").error_from_result(result)

@@ -471,3 +471,49 @@ def test_both_drivers(pg, bucket, driver, monkeypatch):
     )
     run(sql, "pg", schema=INTERACTIONS, parameters=["é"], import_mode="INCREMENTAL")
     assert bucket.rows() == [[f'u"\n{n}\r\n,', "é", "1700000000"] for n in range(2000)]
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_an_error_in_the_midst_of_the_rows_is_the_databases_own(pg, bucket, driver, monkeypatch):
+    connect = pytest.importorskip(driver).connect
+    from airflow.providers.postgres.hooks.postgres import PostgresHook
+
+    monkeypatch.setattr(PostgresHook, "get_conn", lambda self: connect(pg.uri))
+    sql = "SELECT 'u' || 1 / (n - 50000) AS user_id, 1 AS age FROM generate_series(1, 100000) n"
+    schema = avro("Users", field("USER_ID"), field("AGE", "int"))
+    with pytest.raises(Exception, match="division by zero") as caught:
+        run(sql, "pg", schema=schema)
+    assert type(caught.value).__name__ == "DivisionByZero"
+    assert bucket.read() == {}
+    assert bucket.unfinished() == []
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_a_refusal_of_s3_in_the_midst_of_the_rows(pg, bucket, driver, monkeypatch):
+    connect = pytest.importorskip(driver).connect
+    from airflow.providers.postgres.hooks.postgres import PostgresHook
+
+    monkeypatch.setattr(PostgresHook, "get_conn", lambda self: connect(pg.uri))
+    real = BaseClient._make_api_call
+
+    def refuse(client, operation, request):
+        if operation == "UploadPart":
+            raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, operation)
+        return real(client, operation, request)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", refuse)
+    sql = "SELECT repeat('u', 200) || n AS user_id, 1 AS age FROM generate_series(1, 300000) n"
+    with pytest.raises(ServiceError, match="s3:PutObject"):
+        run(sql, "pg", schema=avro("Users", field("USER_ID"), field("AGE", "int")))
+    assert bucket.read() == {}
+    assert bucket.unfinished() == []
+
+
+def test_a_moment_just_before_the_next_second(pg, bucket):
+    sql = """
+        SELECT n AS item_id, NULL::text AS genres, 1.0 AS price, true AS in_stock,
+            timestamptz '2024-02-29 12:30:15.999999+00' + make_interval(years => n - 60) AS creation_timestamp
+        FROM generate_series(15, 61, 23) n
+    """
+    run(sql, "pg", schema=ITEMS)
+    assert [row[2] for row in bucket.rows()] == ["289053015", "1014899415", "1740745815"]
