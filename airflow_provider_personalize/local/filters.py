@@ -13,7 +13,7 @@ from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.local.conditions import ANY, Clause, Condition, CurrentItem, FilterExpression
 from airflow_provider_personalize.local.errors import RecordError
 from airflow_provider_personalize.local.expressions import parse_filter
-from airflow_provider_personalize.local.tables import Columns, Dataset
+from airflow_provider_personalize.local.tables import Columns, Dataset, Tables
 
 #: The datasets whose columns a filter of these may name.
 _DATASETS = {"ITEMID": ("ITEMS", "INTERACTIONS"), "USERID": ("USERS", "INTERACTIONS")}
@@ -32,7 +32,7 @@ def check_column(table: Columns, condition: Condition) -> None:
         )
 
 
-def check_filter(expression: FilterExpression, data: Dataset) -> None:
+def check_filter(expression: FilterExpression, data: Dataset | Tables) -> None:
     """
     Make sure that the data have what a filter asks for.
 
@@ -56,7 +56,7 @@ def check_filter(expression: FilterExpression, data: Dataset) -> None:
 
 
 def _is_any_event(condition: Condition) -> bool:
-    """Tell the one question about events that can be answered where they have no types, too."""
+    """Return whether it is the one question about events that can be answered where they have no types, too."""
     return (condition.dataset, condition.column) == ("INTERACTIONS", "EVENT_TYPE") and condition.values == (ANY,)
 
 
@@ -80,7 +80,7 @@ class Filter:
 
     def mask(self, record: Mapping[str, Any]) -> np.ndarray:
         """
-        Tell for each item (or user) whether it is let through.
+        Return for each item (or user) whether it is let through.
 
         :param record: The line of input.
         :raises RecordError: if its ``filterValues`` are none.
@@ -96,6 +96,8 @@ class Filter:
         )
 
     def _make_mask(self, values: tuple[tuple[str, str], ...], user: int | None, item: int | None) -> np.ndarray:
+        # The data may lack a column that a dataset has been given since.
+        check_filter(self.expression, self.data)
         filled = self.expression.filled(dict(values))
         size = len(self.data.items if filled.entity == "ITEMID" else self.data.users)
         clauses = [clause for clause in filled.clauses if self._applies(clause, user)]
@@ -135,7 +137,7 @@ class Filter:
 
     def _where_interactions(self, condition: Condition, entity: str, size: int, user: int | None) -> np.ndarray:
         """
-        Tell which items the user had such an event with, or which users had such an event with any item.
+        Return which items the user had such an event with, or which users had such an event with any item.
         """
         # Assumption: each condition may be fulfilled by another event, and NOT IN means that none is of these.
         events = self.data.interactions

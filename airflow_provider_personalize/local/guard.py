@@ -1,5 +1,5 @@
 """
-Whom the stand-in takes orders from, and what a request may be at all.
+Which requests the stand-in answers, and what a request may be at all.
 
 It asks for no credentials, so any page in a browser of this machine could give it orders: by a form or a script
 (cross-site request forgery), or under a name that was made to lead here (DNS rebinding). The first send an ``Origin``
@@ -86,7 +86,7 @@ class Guard:
         return self._any_address and port == str(self.port) and _is_address(name)
 
     def _is_bucket(self, host: str) -> bool:
-        """Tell S3's virtual-hosted style, which is for names that nobody else can make lead here."""
+        """Return whether a host names a bucket, in S3's virtual-hosted style, where nobody else can rebind it."""
         name, _, port = host.lower().partition(":")
         return name.endswith(".amazonaws.com") or (name.endswith(".localhost") and port == str(self.port))
 
@@ -112,7 +112,7 @@ def _forbidden(message: str) -> ApiError:
 
 def body_length(environ: Environ) -> int:
     """
-    Give a request's ``Content-Length``, 0 where it has none.
+    Return a request's ``Content-Length``, 0 where it has none.
 
     :raises ApiError: if it is no length.
     """

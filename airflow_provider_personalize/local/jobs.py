@@ -1,4 +1,4 @@
-"""Jobs and the clock that they live by."""
+"""Jobs, and the clock that they follow."""
 
 from __future__ import annotations
 
@@ -10,21 +10,46 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_personalize.local.catalog import Recipe
 from airflow_provider_personalize.local.errors import JobError
 from airflow_provider_personalize.local.faults import Fault
-from airflow_provider_personalize.service.kinds import (
+from airflow_provider_personalize.service.kinds import ResourceKind
+from airflow_provider_personalize.service.statuses import (
     ACTIVE,
     CREATE_FAILED,
     CREATE_IN_PROGRESS,
     CREATE_PENDING,
-    ResourceKind,
+    DELETE_IN_PROGRESS,
+    DELETE_PENDING,
+    INACTIVE,
 )
+
+if TYPE_CHECKING:
+    from airflow_provider_personalize.local.recommend import Recommender
 
 #: The share of its time for which a job is pending.
 _PENDING_SHARE = 0.1
+
+
+class Words(NamedTuple):
+    """The statuses that a resource goes through while it changes."""
+
+    pending: str
+    in_progress: str
+    done: str
+    failed: str
+
+
+CREATION = Words(CREATE_PENDING, CREATE_IN_PROGRESS, ACTIVE, CREATE_FAILED)
+DATA_DELETION = Words("PENDING", "IN_PROGRESS", "COMPLETED", "FAILED")
+CREATION_STOP = Words("CREATE STOPPING", "CREATE STOPPING", "CREATE STOPPED", CREATE_FAILED)
+STOP = Words("STOP PENDING", "STOP IN_PROGRESS", INACTIVE, CREATE_FAILED)
+START = Words("START PENDING", "START IN_PROGRESS", ACTIVE, CREATE_FAILED)
+#: What is deleted is gone in the end, and has no status.
+DELETION = Words(DELETE_PENDING, DELETE_IN_PROGRESS, DELETE_IN_PROGRESS, CREATE_FAILED)
 
 
 @dataclass
@@ -61,28 +86,34 @@ class Clock:
 @dataclass
 class Job:
     """
-    One batch job.
+    What takes time: a batch job, an import, a training, and any other change of a resource.
 
     :param number: Counts the jobs, from 0.
-    :param kind: The job's kind.
-    :param arn: The job's ARN.
+    :param kind: The kind of the resource.
+    :param arn: The ARN of the resource.
     :param request: The request that it was made from.
-    :param recipe: The recipe of its solution version.
+    :param recipe: The recipe of its solution version, where it is a batch job.
     :param created: When it was created, by the clock.
     :param seconds: How long it takes.
+    :param recommender: Who answers the lines of a batch job.
     :param filter_expression: The expression of its filter, where it has one.
     :param fault: What is to go wrong with it.
+    :param words: The statuses that it goes through.
+    :param work: Does the work when its time has come; by default :class:`Jobs` knows how.
     """
 
     number: int
     kind: ResourceKind
     arn: str
     request: dict[str, Any]
-    recipe: Recipe
     created: float
     seconds: float
+    recipe: Recipe | None = None
+    recommender: Recommender | None = None
     filter_expression: str | None = None
     fault: Fault | None = None
+    words: Words = CREATION
+    work: Callable[[], None] | None = None
     ended: float | None = None
     failure_reason: str | None = None
 
@@ -96,14 +127,18 @@ class Job:
         return self.created + self.seconds * _PENDING_SHARE
 
     def status(self, now: float) -> str:
-        """Give the status at a time of the clock."""
+        """Return the status at a time of the clock."""
         return self._status(now, self.ended)
 
     def _status(self, now: float, ended: float | None) -> str:
         # The end is looked at once, since a job may come to it meanwhile.
         if ended is not None:
-            return CREATE_FAILED if self.failure_reason else ACTIVE
-        return CREATE_PENDING if now < self._started else CREATE_IN_PROGRESS
+            return self.words.failed if self.failure_reason else self.words.done
+        return self.words.pending if now < self._started else self.words.in_progress
+
+    def changed_at(self, now: float) -> float:
+        """Return when the status changed last."""
+        return self.ended or min(now, max(self.created, self._started))
 
     def describe(self, now: float) -> dict[str, Any]:
         """Describe it as the API does."""
@@ -113,7 +148,7 @@ class Job:
             self.kind.arn_field: self.arn,
             "status": self._status(now, ended),
             "creationDateTime": self.created,
-            "lastUpdatedDateTime": ended or min(now, max(self.created, self._started)),
+            "lastUpdatedDateTime": self.changed_at(now),
         }
         if ended is not None and self.failure_reason:
             described["failureReason"] = self.failure_reason
@@ -136,6 +171,7 @@ class Jobs:
 
     def __post_init__(self) -> None:
         self._numbers = itertools.count()
+        # Its lock is one that may be taken again by the thread that has it.
         self._changed = threading.Condition()
         self._waiting: list[tuple[float, int, Job]] = []
         self._working: set[int] = set()
@@ -173,23 +209,43 @@ class Jobs:
             if job.kind is kind and job.arn.startswith(region_prefix)
         )
 
-    def add(self, job_kind: ResourceKind, arn: str, running: int, **values: Any) -> Job:
+    def add(self, kind: ResourceKind, arn: str, running: int, **values: Any) -> Job:
         """
-        Make a job.
+        Add a job that counts for the quota of its kind.
 
-        :param job_kind: The kind.
+        :param kind: The kind.
         :param arn: The ARN.
         :param running: How many of its kind there are that have not ended, for the record.
         :param values: The other fields of :class:`Job`.
         """
         with self._changed:
-            job = Job(number=next(self._numbers), kind=job_kind, arn=arn, created=self.clock.now(), **values)
-            self.by_arn[arn] = job
-            self.most_running[job_kind.noun] = max(self.most_running.get(job_kind.noun, 0), running + 1)
+            job = self.by_arn[arn] = self.change(kind, arn, **values)
+            self.most_running[kind.noun] = max(self.most_running.get(kind.noun, 0), running + 1)
+        return job
+
+    def change(self, kind: ResourceKind, arn: str, **values: Any) -> Job:
+        """
+        Add a change of a resource, which counts for no quota.
+
+        :param kind: The kind of the resource.
+        :param arn: The ARN of the resource.
+        :param values: The other fields of :class:`Job`.
+        """
+        with self._changed:
+            job = Job(number=next(self._numbers), kind=kind, arn=arn, created=self.clock.now(), **values)
             if job.due < math.inf:
                 heapq.heappush(self._waiting, (job.due, job.number, job))
                 self._changed.notify_all()
         return job
+
+    def call_off(self, job: Job) -> None:
+        """End a job without its work, unless that has begun."""
+        with self._changed:
+            self._waiting = [entry for entry in self._waiting if entry[2] is not job]
+            heapq.heapify(self._waiting)
+            if job.number not in self._working and job.ended is None:
+                job.ended = self.clock.now()
+            self._changed.notify_all()
 
     def clock_changed(self, timeout: float = 60) -> bool:
         """
@@ -224,7 +280,7 @@ class Jobs:
             if job.fault and job.fault.fault == "fail_job":
                 reason = job.fault.reason or "Internal error: this job was failed on request."
             else:
-                self.run(job)
+                (job.work or partial(self.run, job))()
         except JobError as error:
             reason = error.message
         except Exception as error:  # noqa: BLE001

@@ -48,6 +48,8 @@ class LineAnswerer:
     def __init__(self, job: Job, recommender: Recommender) -> None:
         self.recommender = recommender
         self.data = recommender.data
+        if job.recipe is None:
+            raise TypeError(f"Expected a batch job, which has a recipe, got {job.arn}.")
         self.recipe = job.recipe
         self.segments = job.kind is BATCH_SEGMENT_JOB
         self.count = int(job.request.get("numResults") or DEFAULT_RESULTS)
@@ -94,6 +96,17 @@ class LineAnswerer:
             raise RecordError("The record is not a JSON object")
         return record
 
+    def recommend(self, record: dict[str, Any]) -> dict[str, Any]:
+        """
+        Answer one question about items.
+
+        :param record: The question, as a line of input has it.
+        :raises RecordError: if a field is missing.
+        :raises InvalidRequestError: if a value for the filter is.
+        """
+        self._check(record)
+        return self._items(record)
+
     def _check(self, record: dict[str, Any]) -> None:
         missing = [
             key
@@ -130,7 +143,7 @@ class LineAnswerer:
 
     def _items(self, record: dict[str, Any]) -> dict[str, Any]:
         allowed = self._allowed(record)
-        if self.recipe is catalog.POPULARITY:
+        if self.recipe is catalog.POPULARITY or self.recipe.type == "POPULAR_ITEMS":
             return {"recommendedItems": self._item_ids(self.recommender.popular(self.count, allowed))}
         if self.recipe.type == "PERSONALIZED_RANKING":
             return self._ranking(record, allowed)
@@ -205,5 +218,5 @@ class LineAnswerer:
         return {"recommendedItems": self._item_ids(ranked), "scores": scores}
 
     def _allowed(self, record: dict[str, Any]) -> np.ndarray | None:
-        """Give what the job's filter lets through for a line; None where all may come."""
+        """Return which items or users the job's filter lets through for a line, None where it has no filter."""
         return None if self.filter is None else self.filter.mask(record)

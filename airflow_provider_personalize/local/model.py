@@ -28,6 +28,7 @@ _JSON_TYPES: dict[str, tuple[type, ...]] = {
     "long": (int,),
     "float": (int, float),
     "double": (int, float),
+    "timestamp": (int, float),
 }
 #: Character classes of the model's patterns, which are Java's, in Python's notation.
 _JAVA_CLASSES = {
@@ -37,9 +38,9 @@ _JAVA_CLASSES = {
 
 
 @cache
-def service_model() -> ServiceModel:
+def service_model(service: str = "personalize") -> ServiceModel:
     """Load the model of the API version that this package speaks."""
-    return ServiceModel(Loader().load_service_model("personalize", "service-2"), "personalize")
+    return ServiceModel(Loader().load_service_model(service, "service-2"), service)
 
 
 @cache
@@ -49,16 +50,17 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern)
 
 
-def check_request(operation: str, request: Any) -> dict[str, Any]:
+def check_request(operation: str, request: Any, service: str = "personalize") -> dict[str, Any]:
     """
     Return the request if the model allows it.
 
     :param operation: The API operation, as ``CreateBatchInferenceJob``.
     :param request: The decoded body.
+    :param service: The service whose operation it is.
     :raises ApiError: ``SerializationException`` for a value of the wrong type, ``TooManyTagsException``, or
         ``InvalidInputException`` that names every other broken constraint.
     """
-    shape = service_model().operation_model(operation).input_shape
+    shape = service_model(service).operation_model(operation).input_shape
     broken = list(_broken(shape, request, "")) if shape else []
     if broken:
         count = f"{len(broken)} validation error{'s' if len(broken) > 1 else ''} detected: "

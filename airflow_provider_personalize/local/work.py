@@ -1,4 +1,4 @@
-"""What a job does when its time has come: read its input from S3, answer every line, write its output."""
+"""What a batch job does when it is due: read its input from S3, answer every line, write its output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from airflow_provider_personalize.local.errors import JobError
 from airflow_provider_personalize.local.jobs import Job
 from airflow_provider_personalize.local.lines import THEMES, LineAnswerer
-from airflow_provider_personalize.local.recommend import Recommender, one_thread
+from airflow_provider_personalize.local.recommend import one_thread
 from airflow_provider_personalize.uris import S3Uri, parse_s3_uri
 
 MAX_FILES = 1_000
@@ -23,12 +23,11 @@ CHECK_NAME, CHECK_BODY = "_CHECK", b"check"
 _IN_MEMORY = 8 * 1024 * 1024
 
 
-def run_job(job: Job, recommender: Recommender, s3: Any) -> None:
+def run_job(job: Job, s3: Any) -> None:
     """
     Do a job's work. Nothing is written before all of it is there to be written.
 
     :param job: The job.
-    :param recommender: Who knows the answers.
     :param s3: An S3 client.
     :raises JobError: with what becomes the job's ``failureReason``.
     """
@@ -36,6 +35,8 @@ def run_job(job: Job, recommender: Recommender, s3: Any) -> None:
     source = parse_s3_uri(job.request["jobInput"]["s3DataSource"]["path"])
     destination = job.request["jobOutput"]["s3DataDestination"]
     target = parse_s3_uri(destination["path"])
+    if job.recommender is None:
+        raise JobError("Internal error: the solution version has learned nothing.")
     try:
         names = _input_names(s3, source)
         with one_thread(), ExitStack() as files:
@@ -45,7 +46,7 @@ def run_job(job: Job, recommender: Recommender, s3: Any) -> None:
                 with tempfile.SpooledTemporaryFile(_IN_MEMORY) as lines:
                     s3.download_fileobj(source.bucket, key, lines)
                     lines.seek(0)
-                    _answer(job, LineAnswerer(job, recommender), S3Uri(source.bucket, key), lines, outputs[name])
+                    _answer(job, LineAnswerer(job, job.recommender), S3Uri(source.bucket, key), lines, outputs[name])
             _upload(s3, target, destination.get("kmsKeyArn"), outputs)
     except ClientError as error:
         details = error.response["Error"]
@@ -83,7 +84,7 @@ def _input_names(s3: Any, source: S3Uri) -> dict[str, str]:
 
 
 def _answer(job: Job, answerer: LineAnswerer, source: S3Uri, lines: Any, output: IO[bytes]) -> None:
-    most = job.recipe.max_lines
+    most = answerer.recipe.max_lines
     if job.request.get("batchInferenceJobMode") == THEMES:
         # Assumption: "at most 100 items a job" bounds the lines of each file.
         most = MAX_THEMED_LINES

@@ -1,4 +1,4 @@
-"""Who answers which request: Personalize's API, the controls, and for all else (S3 above all) moto."""
+"""Which part answers a request: Personalize's API, the controls, or, for all else (S3 above all), moto."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from airflow_provider_personalize.local.controls import Controls
 from airflow_provider_personalize.local.errors import ApiError
 from airflow_provider_personalize.local.faults import DROPS, ERRORS, Faults
 from airflow_provider_personalize.local.guard import Guard, read_body
+from airflow_provider_personalize.local.live import PATHS
 
 _TARGET = "AmazonPersonalize."
 _CONTROLS = "/_local/"
@@ -26,6 +27,8 @@ _MOTO_CONTROLS = "/moto-api"
 _SIGNED = re.compile(r"Credential=[^/]+/[^/]+/(?P<region>[^/]+)/(?P<service>[^/]+)/")
 #: How the services that have such a header name an operation, as ``DynamoDB_20120810.PutItem``.
 _OPERATION = re.compile(r"[\w.]+\.\w+", re.ASCII)
+#: The HTTP statuses of errors of the services of campaigns and events, where they are not 400.
+_LIVE_STATUS = {"ResourceNotFoundException": 404, "ResourceInUseException": 409}
 _API_TYPE = "application/x-amz-json-1.1"
 
 Environ = dict[str, Any]
@@ -40,7 +43,7 @@ class Application:
     :param controls: The controls.
     :param faults: What is to go wrong.
     :param region: The region of a request that was not signed for one.
-    :param guard: Whom orders are taken from.
+    :param guard: Which requests are answered.
     """
 
     def __init__(self, api: Api, controls: Controls, faults: Faults, region: str, guard: Guard) -> None:
@@ -73,6 +76,8 @@ class Application:
         if path.startswith(_CONTROLS):
             name = path.removeprefix(_CONTROLS)
             return _json(start_response, *self.controls.answer(environ["REQUEST_METHOD"], name, read_body(environ)))
+        if signed and signed["service"].lower() == "personalize" and path in PATHS and not target:
+            return self._live(*PATHS[path], signed["region"], environ, start_response)
         personalize = "personalize" in target.lower() or (signed and signed["service"].lower() == "personalize")
         if personalize or (target and not _OPERATION.fullmatch(target)):
             # moto has a few operations of Personalize too, which know nothing of what is here.
@@ -81,7 +86,20 @@ class Application:
             )
         return self._backend(environ, start_response)
 
-    def _personalize(self, operation: str, region: str, environ: Environ) -> tuple[int, Any]:
+    def _live(
+        self, service: str, operation: str, region: str, environ: Environ, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """Answer for the services of campaigns and events, which name errors in a header."""
+        status, answer = self._personalize(operation, region, environ, service)
+        if status < 400:
+            return _json(start_response, status, answer)
+        code = answer.pop("__type")
+        status = _LIVE_STATUS.get(code, status)
+        return _json(start_response, status, answer, headers=[("x-amzn-ErrorType", code)])
+
+    def _personalize(
+        self, operation: str, region: str, environ: Environ, service: str = "personalize"
+    ) -> tuple[int, Any]:
         body = read_body(environ)
         arrived = time.time()
         status, answer, outcome = 200, None, "ok"
@@ -94,7 +112,7 @@ class Application:
             if fault and fault.fault == "drop":
                 outcome = "dropped"
             else:
-                answer = self.api.answer(operation, region, body)
+                answer = self.api.answer(operation, region, body, service)
                 outcome = "ok, dropped" if dropped else "ok"
         except ApiError as error:
             outcome, dropped = error.code, False
@@ -141,7 +159,11 @@ def _drop(environ: Environ) -> None:
 
 
 def _json(
-    start_response: StartResponse, status: int, answer: Any, content_type: str = "application/json"
+    start_response: StartResponse,
+    status: int,
+    answer: Any,
+    content_type: str = "application/json",
+    headers: Iterable[tuple[str, str]] = (),
 ) -> Iterable[bytes]:
     body = json.dumps(answer).encode()
     start_response(
@@ -150,6 +172,7 @@ def _json(
             ("Content-Type", content_type),
             ("Content-Length", str(len(body))),
             ("x-amzn-RequestId", str(uuid.uuid4())),
+            *headers,
         ],
     )
     return [body]

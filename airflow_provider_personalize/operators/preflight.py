@@ -17,6 +17,7 @@ from airflow_provider_personalize.s3.objects import StoredObject, list_objects
 from airflow_provider_personalize.service.expressions import Filter, read_filter
 from airflow_provider_personalize.service.kinds import ResourceKind
 from airflow_provider_personalize.service.recipes import MAX_FILES, find_recipe
+from airflow_provider_personalize.service.statuses import text_at
 from airflow_provider_personalize.uris import parse_s3_uri
 
 #: How much of the input is checked: nothing, the beginnings of the first files, or every line.
@@ -95,11 +96,12 @@ def _check_objects(client: Any, check: InputCheck, request: Mapping[str, Any], *
     except MissingOutputError:
         check.add(input_uri, f"expected the job's input there, but there is no bucket {place.bucket}; check the path.")
         return []
-    target = request["jobOutput"]["s3DataDestination"]["path"]
+    # A request that is checked before its output is settled has none.
+    target = text_at(request, "jobOutput", "s3DataDestination", "path")
     keys = check.check_objects(
         input_uri,
         ((key, item.size) for key, item in objects.items()),
-        target if parse_s3_uri(target, max_length=None).bucket == place.bucket else None,
+        target if target and parse_s3_uri(target, max_length=None).bucket == place.bucket else None,
     )
     return [objects[key] for key in keys]
 

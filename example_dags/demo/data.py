@@ -25,7 +25,7 @@ UNSUBSCRIBED_EVERY = 17
 
 
 def subscribers(user_ids: list[int]) -> list[tuple[str, str, str, bool]]:
-    """Give user_id, name, email and whether subscribed, for each user: the same at every call."""
+    """Return user_id, name, email and whether subscribed, for each user: the same at every call."""
     rows = []
     for number, user_id in enumerate(sorted(user_ids)):
         turn, first = divmod(number, len(_FIRST))
@@ -35,7 +35,7 @@ def subscribers(user_ids: list[int]) -> list[tuple[str, str, str, bool]]:
 
 
 def film_title(title: str, year: float) -> str:
-    """Give a title as it is spoken, with the year: ``Matrix, The`` of 1999 is ``The Matrix (1999)``."""
+    """Return a title as people say it, with the year: ``Matrix, The`` of 1999 is ``The Matrix (1999)``."""
     spoken = re.sub(r"^(.*?), (The|A|An|Le|La|Les|Der|Die|Das|Il|El)( \(.*)?$", r"\2 \1\3", title)
     return spoken if year != year else f"{spoken} ({year:.0f})"  # noqa: PLR0124 - NaN is unlike itself
 

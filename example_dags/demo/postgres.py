@@ -26,7 +26,7 @@ USERS = Path("/etc/passwd")
 
 
 def free_port() -> int:
-    """Give a TCP port of the loopback interface that was free a moment ago."""
+    """Return a TCP port of the loopback interface that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -135,11 +135,11 @@ class Postgres:
         self.process.stop(with_signal=signal.SIGINT)
 
     def database(self, name: str) -> Database:
-        """Give a database that exists."""
+        """Return a database that exists."""
         return Database(self, name)
 
     def exists(self, name: str) -> bool:
-        """Tell whether there is a database of that name."""
+        """Return whether there is a database of that name."""
         return bool(self.database("postgres").execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]))
 
     def create(self, name: str | None = None, template: str = "template1") -> Database:
@@ -159,7 +159,7 @@ class Postgres:
         self._alone(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
     def rename(self, old: str, new: str) -> None:
-        """Give a database another name, which makes it appear whole or not at all."""
+        """Return a database another name, which makes it appear whole or not at all."""
         self._alone(f'ALTER DATABASE "{old}" RENAME TO "{new}"')
 
     def _alone(self, sql: str) -> None:

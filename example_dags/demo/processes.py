@@ -30,7 +30,7 @@ class ProcessDiedError(RuntimeError):
 
 
 def find_processes(mark: str) -> list[psutil.Process]:
-    """Give the living processes whose mark starts so."""
+    """Return the living processes whose mark starts so."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
@@ -78,11 +78,11 @@ class Process:
         return self.popen.poll() is None
 
     def tail(self, lines: int = 30) -> str:
-        """Give the last lines of its log."""
+        """Return the last lines of its log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def family(self) -> list[psutil.Process]:
-        """Give the process and all that it started, as far as they live."""
+        """Return the process and all that it started, as far as they live."""
         return find_processes(self.mark)
 
     def check(self) -> None:

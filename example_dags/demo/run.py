@@ -104,7 +104,7 @@ def _alone(state: Path) -> Iterator[None]:
 
 
 def default_state() -> Path:
-    """Give ``.demo`` here, or, where that is somebody else's, a folder of one's own."""
+    """Return ``.demo`` here, or, where that belongs to somebody else, a folder of one's own."""
     here = Path(".demo")
     if os.access(here if here.exists() else ".", os.W_OK) and (not here.exists() or here.stat().st_uid == os.getuid()):
         return here
@@ -112,7 +112,7 @@ def default_state() -> Path:
 
 
 def _only(dag_id: str, state: Path) -> Path:
-    """Give a folder with one of the example DAGs, since parsing all of them would take longer than running it."""
+    """Return a folder with one of the example DAGs, since parsing all of them would take longer than running it."""
     examples = Path(__file__).parents[1]
     folder = state / "dags"
     shutil.rmtree(folder, ignore_errors=True)

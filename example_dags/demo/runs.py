@@ -61,7 +61,7 @@ class Run:
         return str(state)
 
     def tasks(self) -> list[TaskInstance]:
-        """Give its tasks, in the order of their starting."""
+        """Return its tasks, in the order of their starting."""
         rows = self.metadata.execute(
             "SELECT task_id, map_index, state, try_number, "
             "extract(epoch FROM start_date)::float, extract(epoch FROM end_date)::float "
@@ -117,7 +117,7 @@ class Run:
             time.sleep(0.2)
 
     def log(self, task_id: str, map_index: int = -1) -> str:
-        """Give the log of a task's newest attempt, its deferred part included; empty where there is none."""
+        """Return the log of a task's newest attempt, its deferred part included; empty where there is none."""
         folder = self.home / "logs" / f"dag_id={self.dag_id}" / f"run_id={self.run_id}" / f"task_id={task_id}"
         if map_index >= 0:
             folder /= f"map_index={map_index}"
@@ -131,7 +131,7 @@ class Run:
 
 
 def _readable(line: str) -> str:
-    """Give a line of a log as text: Airflow 3 writes JSON."""
+    """Return a line of a log as text: Airflow 3 writes JSON."""
     try:
         entry = json.loads(line)
         text = f"{entry['timestamp']} {entry['level'].upper()} {entry['event']}"

@@ -157,7 +157,7 @@ class Stack:
         return self.processes.start(name, [sys.executable, "-m", "airflow", name, *arguments], cwd=self.home)
 
     def _process_of(self, component: str) -> Process:
-        """Give the process that one of Airflow's components is: its own, or the one that runs all of them."""
+        """Return the process that one of Airflow's components is: its own, or the one that runs all of them."""
         return self.processes[component if component in self.processes else "standalone"]
 
     def wait_for_service(self) -> None:
@@ -206,7 +206,7 @@ class Stack:
         }
 
     def _airflow_environment(self, metadata: Database) -> dict[str, str]:
-        """Give the environment of Airflow's processes: all their configuration, and nothing of this machine's AWS."""
+        """Return the environment of Airflow's processes: all their configuration, and nothing of this machine's AWS."""
         passwords = self.home / "passwords.json"
         passwords.write_text(json.dumps({USER: PASSWORD}))
         secret = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
@@ -261,7 +261,7 @@ class Stack:
     # The stand-in, from outside
 
     def client(self, service: str) -> Any:
-        """Give a boto3 client of the stand-in."""
+        """Return a boto3 client of the stand-in."""
         import boto3
 
         return boto3.client(

@@ -747,9 +747,9 @@ def test_what_does_not_exist(service: LocalPersonalize, personalize: Any) -> Non
 
 def test_operations_that_it_does_not_have(personalize: Any, service: LocalPersonalize) -> None:
     with pytest.raises(ClientError) as caught:
-        personalize.create_solution(name="x", datasetGroupArn=service.solution_arns["sims"])
+        personalize.describe_algorithm(algorithmArn="arn:aws:personalize:::algorithm/aws-sims")
     assert code_of(caught)[0] == "UnknownOperationException"
-    assert "The local stand-in does not have CreateSolution; it has CreateBatchInferenceJob" in code_of(caught)[1]
+    assert "The local stand-in does not have DescribeAlgorithm; it has CreateBatchInferenceJob" in code_of(caught)[1]
 
 
 def test_a_segment_job_takes_millions_of_results(service: LocalPersonalize, personalize: Any) -> None:

@@ -30,7 +30,7 @@ def invalid(message: str) -> ApiError:
 
 def or_invalid(check: Callable[[Any], Any], value: Any) -> Any:
     """
-    Give what a check of this package returns; what it refuses is the request's fault.
+    Return what a check of this package returns; what it refuses is an invalid request.
 
     :raises ApiError: ``InvalidInputException`` with the check's own words.
     """
@@ -40,7 +40,7 @@ def or_invalid(check: Callable[[Any], Any], value: Any) -> Any:
         raise invalid(error.message) from None
 
 
-def check_tags(request: Mapping[str, Any]) -> None:
+def validate_tags(request: Mapping[str, Any]) -> None:
     """
     Make sure that no tag is given twice.
 
@@ -51,7 +51,7 @@ def check_tags(request: Mapping[str, Any]) -> None:
         raise invalid("The tags name a key twice.")
 
 
-def check_job(kind: ResourceKind, request: Mapping[str, Any]) -> None:
+def validate_job_request(kind: ResourceKind, request: Mapping[str, Any]) -> None:
     """
     Check what does not depend on the recipe: locations, number of results, tags.
 
@@ -62,10 +62,12 @@ def check_job(kind: ResourceKind, request: Mapping[str, Any]) -> None:
     count = request.get("numResults")
     if count is not None and not 1 <= count <= MAX_RESULTS[kind]:
         raise invalid(f"numResults must be from 1 to {MAX_RESULTS[kind]}, got {count}.")
-    check_tags(request)
+    validate_tags(request)
 
 
-def check_recipe(kind: ResourceKind, recipe: Recipe, request: Mapping[str, Any], region: str, items: Entities) -> None:
+def validate_recipe(
+    kind: ResourceKind, recipe: Recipe, request: Mapping[str, Any], region: str, items: Entities
+) -> None:
     """
     Check what depends on the recipe: kind of job, exploration, themes.
 
@@ -112,7 +114,7 @@ def _check_themes(recipe: Recipe, request: Mapping[str, Any], region: str, items
         raise invalid(f"themeGenerationConfig: the Items dataset has no column {column}.")
 
 
-def check_filter_use(kind: ResourceKind, recipe: Recipe, expression: FilterExpression) -> None:
+def validate_filter_use(kind: ResourceKind, recipe: Recipe, expression: FilterExpression) -> None:
     """
     Check that a filter fits a job.
 
