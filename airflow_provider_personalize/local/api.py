@@ -11,7 +11,7 @@ import botocore.session
 from botocore.exceptions import UnknownRegionError
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
-from airflow_provider_personalize.local.catalog import READY_GROUP, describe_recipes, stock
+from airflow_provider_personalize.local.catalog import READY_GROUP, describe_recipes
 from airflow_provider_personalize.local.changes import (
     apply_update,
     check_deletable,
@@ -36,6 +36,7 @@ from airflow_provider_personalize.local.model_drafts import MODEL_DRAFTS, find_l
 from airflow_provider_personalize.local.pages import page_of
 from airflow_provider_personalize.local.recommend import Recommender
 from airflow_provider_personalize.local.resources import Region, Resource, described, summary
+from airflow_provider_personalize.local.stock import stock
 from airflow_provider_personalize.local.tags import Tags
 from airflow_provider_personalize.local.training import metrics
 from airflow_provider_personalize.local.validation import validate_tags

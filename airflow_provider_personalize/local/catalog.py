@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_provider_personalize.service.kinds import (
     BATCH_INFERENCE_JOB,
     BATCH_SEGMENT_JOB,
-    DATASET_GROUP,
-    SOLUTION,
-    SOLUTION_VERSION,
     ResourceKind,
 )
-from airflow_provider_personalize.service.names import digest
 from airflow_provider_personalize.service.statuses import ACTIVE, CREATE_FAILED, CREATE_IN_PROGRESS
-
-if TYPE_CHECKING:
-    from airflow_provider_personalize.local.resources import Region
 
 #: The dataset group that the ready solutions belong to.
 READY_GROUP = "personalize-local"
 #: The regions that have themes.
 THEME_REGIONS = ("us-east-1", "us-west-2", "ap-northeast-1")
-_DAY = 24 * 60 * 60
+DAY = 24 * 60 * 60
 
 
 @dataclass(frozen=True)
@@ -141,7 +134,7 @@ def recipe_of(arn: str) -> Recipe | None:
 
 def describe_recipes(partition: str, now: float) -> dict[str, dict[str, Any]]:
     """Return every recipe as the API describes it, by its ARN."""
-    created = now - 2000 * _DAY
+    created = now - 2000 * DAY
     return {
         recipe.arn(partition): {
             "name": recipe.name,
@@ -157,52 +150,3 @@ def describe_recipes(partition: str, now: float) -> dict[str, dict[str, Any]]:
         | ({"domain": recipe.domain} if recipe.domain else {})
         for recipe in RECIPES.values()
     }
-
-
-def stock(region: Region, now: float, group_content: Any, recommender: Any) -> None:
-    """
-    Put the dataset group and the solutions into a region that stand ready.
-
-    :param region: The region.
-    :param now: When the stand-in started, in seconds since the epoch.
-    :param group_content: What the dataset group holds.
-    :param recommender: What the solution versions have learned.
-    """
-    group_arn = region.arn(DATASET_GROUP.arn_type, READY_GROUP)
-    region.add(DATASET_GROUP, group_arn, {"name": READY_GROUP}, now - 2000 * _DAY, content=group_content, ready=True)
-    from airflow_provider_personalize.local.drafts import Learned
-
-    for name, (recipe, versions) in SOLUTIONS.items():
-        solution_arn = region.arn(SOLUTION.arn_type, name)
-        trains_itself = len(versions) > 1
-        common = {
-            "performHPO": False,
-            "performAutoML": False,
-            "recipeArn": recipe.arn(region.partition),
-            "datasetGroupArn": group_arn,
-            "solutionConfig": {},
-        }
-        fields = common | {"name": name, "performAutoTraining": trains_itself}
-        region.add(SOLUTION, solution_arn, fields, now - (versions[0][0] + 1) * _DAY, ready=True)
-        for number, (age, status) in enumerate(versions, start=1):
-            begun = now - age * _DAY
-            ended = begun if status == CREATE_IN_PROGRESS else begun + 0.05 * _DAY
-            version = region.add(
-                SOLUTION_VERSION,
-                f"{solution_arn}/{digest([name, number])}",
-                common
-                | {
-                    "name": name,
-                    "solutionArn": solution_arn,
-                    "trainingMode": "FULL",
-                    "trainingType": "AUTOMATIC" if trains_itself else "MANUAL",
-                    "trainingHours": round((ended - begun) / 3600, 3),
-                },
-                begun,
-                content=Learned(recipe, recommender) if status == ACTIVE else None,
-                ready=True,
-            )
-            version.settled, version.updated = status, ended
-            if status == CREATE_FAILED:
-                # Assumption: the text; no recorded one was found.
-                version.failure_reason = "Internal error: the training did not end."

@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
+from airflow_provider_personalize.local.tokens import NUMBER, Placeholder, parse_values
 
-#: A number, in an expression and in a cell.
-NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 #: Stands for any value: ``Interactions.EVENT_TYPE IN ("*")``.
 ANY = "*"
 COMPARE: dict[str, Callable[[Decimal, Decimal], bool]] = {
@@ -21,12 +20,6 @@ COMPARE: dict[str, Callable[[Decimal, Decimal], bool]] = {
     ">=": operator.ge,
 }
 _IN = ("IN", "NOT IN")
-
-
-class Placeholder(str):
-    """The name of a placeholder, without the dollar sign, in the place of a value."""
-
-    __slots__ = ()
 
 
 class CurrentItem(str):
@@ -160,8 +153,6 @@ class FilterExpression:
         :param values: By placeholder, as an input line's ``filterValues``: ``{"GENRES": "\"horror\",\"comedy\""}``.
         :raises InvalidRequestError: if one is missing, or is not a list of quoted values.
         """
-        from airflow_provider_personalize.local.expressions import parse_values
-
         parsed = {name: parse_values(name, text) for name, text in values.items() if name in self.placeholders}
         missing = sorted(self.placeholders - parsed.keys())
         if missing:

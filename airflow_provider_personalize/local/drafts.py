@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from threading import RLock
+from typing import Any, Protocol
 
 from airflow_provider_personalize.local.catalog import Recipe
 from airflow_provider_personalize.local.errors import ApiError
@@ -21,9 +22,6 @@ from airflow_provider_personalize.service.kinds import (
     ResourceKind,
 )
 from airflow_provider_personalize.service.statuses import ACTIVE
-
-if TYPE_CHECKING:
-    from airflow_provider_personalize.local.api import Api
 
 Request = dict[str, Any]
 #: The shares of a job's time that the creation of a resource takes.
@@ -53,6 +51,22 @@ class Draft:
     words: Words = CREATION
 
 
+class Service(Protocol):
+    """What drafts need of :class:`~airflow_provider_personalize.local.api.Api`."""
+
+    #: Held while the resources of a region are read and changed.
+    lock: RLock
+    #: Whether a second solution version of a name is refused.
+    refuse_version_names: bool
+
+    @property
+    def now(self) -> float:
+        """The time by the stand-in's clock."""
+
+    def s3(self, region: str) -> Any:
+        """Return an S3 client of a region."""
+
+
 @dataclass(frozen=True)
 class Call:
     """
@@ -63,7 +77,7 @@ class Call:
     :param request: What it asks for.
     """
 
-    api: Api
+    api: Service
     region: Region
     request: Request
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.sparse import csr_matrix, diags  # type: ignore[import-untyped]
 
+from airflow_provider_personalize.local.holdout import hold_out
 from airflow_provider_personalize.local.tables import SEPARATOR, Dataset
 
 _FACTORS = 32
@@ -100,8 +101,6 @@ class Recommender:
     @cached_property
     def trial(self) -> tuple[Recommender, dict[int, np.ndarray]]:
         """What was learned from the data without the newest items of each user, and those items' positions."""
-        from airflow_provider_personalize.local.training import hold_out
-
         with self._lock:
             shown, wanted = hold_out(self.data)
             return Recommender(shown), wanted

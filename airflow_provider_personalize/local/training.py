@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
 
@@ -11,11 +9,10 @@ from airflow_provider_personalize.local.catalog import POPULARITY, SEMANTIC_SIMI
 from airflow_provider_personalize.local.contents import GroupData
 from airflow_provider_personalize.local.errors import JobError
 from airflow_provider_personalize.local.recommend import Recommender, one_thread
-from airflow_provider_personalize.local.tables import Dataset
 
 MIN_INTERACTIONS, MIN_USERS = 1_000, 25
-#: The share of each user's items, the newest, that is held out, and how many users are asked about at most.
-_HELD_OUT, _MOST_USERS = 0.1, 2_000
+#: How many users are asked about at most.
+_MOST_USERS = 2_000
 _LISTED = 25
 
 
@@ -97,38 +94,3 @@ def _figures(hits: np.ndarray, wanted: int) -> dict[str, float]:
         figures[f"normalized_discounted_cumulative_gain_at_{count}"] = float((1 / np.log2(found + 1)).sum() / ideal)
         figures[f"precision_at_{count}"] = len(found) / count
     return figures
-
-
-def hold_out(data: Dataset) -> tuple[Dataset, dict[int, np.ndarray]]:
-    """
-    Return the data without the newest items of each user, and the positions of those by the user's.
-
-    :param data: All of the data.
-    """
-    shown = data.weights.copy().tocsr()
-    newest = _newest(data)
-    wanted: dict[int, np.ndarray] = {}
-    for user in np.flatnonzero(np.diff(shown.indptr) >= 2).tolist():
-        begin, end = shown.indptr[user], shown.indptr[user + 1]
-        items = shown.indices[begin:end]
-        count = max(1, int(len(items) * _HELD_OUT))
-        held = np.argsort(newest[begin:end], kind="stable")[len(items) - count :]
-        wanted[user] = items[held].copy()
-        shown.data[begin + held] = 0
-    shown.eliminate_zeros()
-    return Dataset(data.name, data.users, data.items, shown, data.interactions), wanted
-
-
-def _newest(data: Dataset) -> np.ndarray:
-    """Return when each user met each item last, in the order of the weights; chance stands in where nobody knows."""
-    weights = data.weights
-    if "TIMESTAMP" not in data.interactions.columns:
-        chance: np.ndarray = np.random.default_rng(1).random(weights.nnz)
-        return chance
-    seconds = pd.to_numeric(pd.Series(data.interactions.columns["TIMESTAMP"]), errors="coerce").fillna(0).to_numpy()
-    count = weights.shape[1]
-    events = data.interactions.users.astype(np.int64) * count + data.interactions.items
-    pairs = np.repeat(np.arange(weights.shape[0], dtype=np.int64), np.diff(weights.indptr)) * count + weights.indices
-    last = pd.Series(seconds).groupby(events).max()
-    newest: Any = last.reindex(pairs).fillna(0).to_numpy()
-    return np.asarray(newest)
