@@ -282,8 +282,15 @@ class Api:
 
     def _change(self, resource: Resource, words: Words, work: Callable[[], None], share: float = SHORTLY) -> None:
         resource.change = self.jobs.change(
-            resource.kind, resource.arn, request={}, seconds=self.job_seconds * share, words=words, work=work
+            resource.kind,
+            resource.arn,
+            request=resource.fields,
+            seconds=self.job_seconds * share,
+            words=words,
+            work=work,
         )
+        if resource.arn in self.jobs.by_arn:
+            self.jobs.by_arn[resource.arn] = resource.change
 
     # Some kinds
 

@@ -174,5 +174,7 @@ class GroupData:
                     described["ITEMS"],
                     described["USERS"],
                 )
+                # What was learned from rows that have changed since is nobody's but the versions' that learned it.
+                self._learned = {one: learned for one, learned in self._learned.items() if one[0] == self.version}
                 self._learned[key] = Recommender(data)
             return self._learned[key]

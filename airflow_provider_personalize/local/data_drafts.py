@@ -20,7 +20,7 @@ from airflow_provider_personalize.local.drafts import (
 )
 from airflow_provider_personalize.local.expressions import parse_filter
 from airflow_provider_personalize.local.filters import check_filter
-from airflow_provider_personalize.local.imports import export_rows, forget_users, import_rows
+from airflow_provider_personalize.local.imports import export_rows, forget_users, read_rows
 from airflow_provider_personalize.local.jobs import DATA_DELETION
 from airflow_provider_personalize.local.resources import ACCOUNT, Resource
 from airflow_provider_personalize.local.tables import Columns, Dataset, Tables
@@ -61,12 +61,19 @@ def _dataset(call: Call) -> Draft:
 
 def _import_job(call: Call) -> Draft:
     dataset = find_active(call.region, DATASET, call.request["datasetArn"], call.now)
+    group = call.region.find(DATASET_GROUP, dataset.fields["datasetGroupArn"]).content
     location = _location(call.request)
     mode = call.request.get("importMode", "FULL")
+
+    def work(_: Resource) -> None:
+        rows = read_rows(dataset.content, location, call.api.s3(call.region.name))
+        with group.lock:
+            dataset.content.take(rows, mode)
+
     return Draft(
         {"publishAttributionMetricsToS3": False} | without_tags(call.request) | {"importMode": mode},
         share=AS_LONG_AS_A_JOB,
-        work=lambda _: import_rows(dataset.content, location, mode, call.api.s3(call.region.name)),
+        work=work,
     )
 
 

@@ -22,18 +22,16 @@ _MILLISECONDS = 100_000_000_000
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 
 
-def import_rows(contents: Contents, location: str, mode: str, s3: Any) -> None:
+def read_rows(contents: Contents, location: str, s3: Any) -> pd.DataFrame:
     """
-    Take the CSV files at a location into a dataset: all of their rows, or none.
+    Read the CSV files at a location: all of their rows, or none.
 
-    :param contents: The dataset.
+    :param contents: The dataset that they are for.
     :param location: An S3 object, or a folder of them.
-    :param mode: ``FULL`` or ``INCREMENTAL``.
     :param s3: An S3 client.
     :raises JobError: with what becomes the job's ``failureReason``.
     """
-    parts = [_read(body, contents) for body in _objects(location, s3)]
-    contents.take(pd.concat(parts, ignore_index=True), mode)
+    return pd.concat([_read(body, contents) for body in _objects(location, s3)], ignore_index=True)
 
 
 def export_rows(contents: Contents, location: str, mode: IngestionMode, kms_key_arn: str | None, s3: Any) -> None:

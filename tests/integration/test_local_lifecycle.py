@@ -413,6 +413,8 @@ def test_a_training_that_is_stopped(account: Account) -> None:
     assert account.version(arn)["status"] == "CREATE STOPPING"
     account.wait()
     assert account.version(arn)["status"] == "CREATE STOPPED"
+    [listed] = [one for one in account.local.controls.state()["jobs"] if one["kind"] == "SolutionVersion"]
+    assert (listed["arn"], listed["status"]) == (arn, "CREATE STOPPED")
     again = refused(account.personalize.stop_solution_version_creation, solutionVersionArn=arn)
     assert again[0] == "ResourceInUseException"
     assert refused(account.metrics, version=arn)[0] == "ResourceInUseException"
