@@ -38,7 +38,6 @@ from airflow_provider_personalize.local.recommend import Recommender
 from airflow_provider_personalize.local.resources import Region, Resource, described, summary
 from airflow_provider_personalize.local.stock import stock
 from airflow_provider_personalize.local.tags import Tags
-from airflow_provider_personalize.local.training import metrics
 from airflow_provider_personalize.local.validation import validate_tags
 from airflow_provider_personalize.service.kinds import (
     BATCH_INFERENCE_JOB,
@@ -190,6 +189,9 @@ class Api:
         except ValueError as error:
             raise ApiError("SerializationException", f"The request is not JSON: {error}") from None
         checked = check_request(operation, request, service)
+        # What takes seconds to work out does not keep other requests waiting.
+        if operation == "GetSolutionMetrics":
+            return self._metrics(self.region(region), checked)
         if live:
             return live(Call(self, self.region(region), checked))
         with self.lock:
@@ -316,8 +318,9 @@ class Api:
 
     def _metrics(self, region: Region, request: Request) -> Answer:
         arn = request["solutionVersionArn"]
-        learned = find_learned(Call(self, region, request), arn)
-        return {"solutionVersionArn": arn, "metrics": metrics(learned.recommender, learned.recipe)}
+        with self.lock:
+            learned = find_learned(Call(self, region, request), arn)
+        return {"solutionVersionArn": arn, "metrics": learned.metrics}
 
     def _list_metrics(self, region: Region, request: Request) -> Answer:
         attribution = find_active(region, METRIC_ATTRIBUTION, request.get("metricAttributionArn", ""), self.now)

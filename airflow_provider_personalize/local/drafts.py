@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from threading import RLock
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from airflow_provider_personalize.local.errors import ApiError
 from airflow_provider_personalize.local.jobs import CREATION, Words
 from airflow_provider_personalize.local.recommend import Recommender
 from airflow_provider_personalize.local.resources import Region, Resource
+from airflow_provider_personalize.local.training import metrics
 from airflow_provider_personalize.service.kinds import (
     DATASET,
     DATASET_GROUP,
@@ -104,6 +106,11 @@ class Learned:
     recipe: Recipe
     recommender: Recommender
     version: tuple[Any, ...] = ()
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """How good it is on data that it was not trained on."""
+        return metrics(self.recommender, self.recipe)
 
 
 def without_tags(request: Request) -> dict[str, Any]:

@@ -32,7 +32,7 @@ COMMAND = [sys.executable, "-m", "airflow_provider_personalize.local.cli"]
 class Command:
     """``personalize-local`` as a process of its own, and what it printed when it was ready."""
 
-    def __init__(self, *arguments: str, program: list[str] = COMMAND) -> None:
+    def __init__(self, *arguments: str, program: list[str] = COMMAND, last: str = "Filters") -> None:
         self.process = subprocess.Popen(
             [*program, "--port", "0", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -40,7 +40,7 @@ class Command:
         self.printed = ""
         for line in self.process.stdout:
             self.printed += line
-            if line.startswith("Filters"):
+            if line.startswith(last):
                 break
 
     @property
@@ -163,6 +163,28 @@ def test_aiobotocore() -> None:
         job, names, output = asyncio.run(scenario(service))
     assert (job["status"], job["numResults"], names) == ("ACTIVE", 2, ["aio"])
     assert len(json.loads(output)["output"]["usersList"]) == 2
+
+
+def test_an_empty_account_that_a_restart_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ("--empty", "--job-seconds", "0.2", "--state", str(tmp_path / "state"))
+    command = Command(*arguments, last="Role")
+    assert "It has learned nothing yet" in command.printed
+    for name, value in command.environment.items():
+        monkeypatch.setenv(name, value)
+    personalize = boto3.client("personalize")
+    assert personalize.list_dataset_groups()["datasetGroups"] == personalize.list_solutions()["solutions"] == []
+    arn = personalize.create_dataset_group(name="kept")["datasetGroupArn"]
+    wait_until_active(lambda: personalize.describe_dataset_group(datasetGroupArn=arn)["datasetGroup"])
+    boto3.client("s3").put_object(Bucket=BUCKET, Key="kept", Body=b"x")
+    assert command.end() == (0, "")
+    command = Command(*arguments, last="Role")
+    try:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", command.environment["AWS_ENDPOINT_URL"])
+        [group] = boto3.client("personalize").list_dataset_groups()["datasetGroups"]
+        assert (group["datasetGroupArn"], group["status"]) == (arn, "ACTIVE")
+        assert boto3.client("s3").get_object(Bucket=BUCKET, Key="kept")["Body"].read() == b"x"
+    finally:
+        command.end()
 
 
 @pytest.mark.skipif(shutil.which("aws") is None, reason="needs the AWS CLI: uv tool install awscli")

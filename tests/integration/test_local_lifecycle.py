@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -225,6 +228,47 @@ def test_from_an_empty_account_to_the_output_of_a_batch_job(account: Account) ->
     # u3's taste is that of the films 3, 7, 11, …
     listed = account.listed(arn, "u3", numResults=3)
     assert {genre(int(film[1:])) for film in listed} == {"Western"}
+
+
+@pytest.mark.skipif(shutil.which("aws") is None, reason="needs the AWS CLI: uv tool install awscli")
+def test_the_aws_cli_from_an_empty_account(account: Account, tmp_path: Path) -> None:
+    environment = os.environ | account.local.environment
+
+    def aws(*arguments: str) -> Any:
+        done = subprocess.run(
+            ["aws", *arguments, "--output", "json"], env=environment, capture_output=True, text=True, check=True
+        )
+        # Every step of the guide waits until what it made is ACTIVE.
+        account.wait()
+        return json.loads(done.stdout) if done.stdout.startswith("{") else None
+
+    def make(noun: str, **options: str) -> str:
+        named = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
+        [arn] = [value for key, value in aws("personalize", f"create-{noun}", *named).items() if key.endswith("Arn")]
+        return arn
+
+    for name, text in (("rows.csv", as_csv(interactions())), ("in.json", '{"userId": "u3"}\n')):
+        (tmp_path / name).write_text(text)
+        aws("s3", "cp", str(tmp_path / name), f"s3://{BUCKET}/guide/{name}")
+    group = make("dataset-group", name="guide")
+    schema = make("schema", name="guide", schema=SCHEMAS["INTERACTIONS"])
+    dataset = make("dataset", name="guide", dataset_group_arn=group, dataset_type="Interactions", schema_arn=schema)
+    location = f"dataLocation=s3://{BUCKET}/guide/rows.csv"
+    make("dataset-import-job", job_name="guide", dataset_arn=dataset, data_source=location, role_arn=ROLE_ARN)
+    solution = make("solution", name="guide", dataset_group_arn=group, recipe_arn=RECIPE + "user-personalization-v2")
+    version = make("solution-version", solution_arn=solution)
+    figures = aws("personalize", "get-solution-metrics", "--solution-version-arn", version)["metrics"]
+    assert figures["precision_at_5"] > 0
+    make(
+        "batch-inference-job",
+        job_name="guide",
+        solution_version_arn=version,
+        role_arn=ROLE_ARN,
+        job_input=f"s3DataSource={{path=s3://{BUCKET}/guide/in.json}}",
+        job_output=f"s3DataDestination={{path=s3://{BUCKET}/guide/out/}}",
+    )
+    aws("s3", "cp", f"s3://{BUCKET}/guide/out/in.json.out", str(tmp_path / "out"))
+    assert len(json.loads((tmp_path / "out").read_text())["output"]["recommendedItems"]) == 25
 
 
 def test_recommendations_follow_the_import(account: Account) -> None:
@@ -478,7 +522,7 @@ def test_quotas(account: Account) -> None:
 
 
 def test_a_campaign_answers_and_is_updated(account: Account) -> None:
-    _, version = account.trained(interactions())
+    group, version = account.trained(interactions())
     personalize, runtime = account.personalize, account.runtime
     arn = personalize.create_campaign(name="live", solutionVersionArn=version)["campaignArn"]
     code, message = refused(runtime.get_recommendations, campaignArn=arn, userId="u3")
@@ -488,6 +532,19 @@ def test_a_campaign_answers_and_is_updated(account: Account) -> None:
     assert [one["itemId"] for one in answer["itemList"]] == account.listed(version, "u3", numResults=5)
     assert answer["itemList"][0]["score"] > answer["itemList"][-1]["score"] > 0
     assert refused(runtime.get_recommendations, campaignArn=arn + "x", userId="u3")[0] == "ResourceNotFoundException"
+
+    watched = personalize.create_filter(
+        name="watched",
+        datasetGroupArn=group,
+        filterExpression="INCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ($TYPE)",
+    )["filterArn"]
+    answer = runtime.get_recommendations(
+        campaignArn=arn, userId="u3", filterArn=watched, filterValues={"TYPE": '"Watch"'}
+    )
+    assert {one["itemId"] for one in answer["itemList"]} == {film for user, film in interactions() if user == "u3"}
+    assert refused(runtime.get_recommendations, campaignArn=arn, userId="u3", filterArn=watched)[0] == (
+        "InvalidInputException"
+    )
 
     solution = account.version(version)["solutionArn"]
     newer = account.train(solution)["solutionVersionArn"]
