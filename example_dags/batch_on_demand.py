@@ -182,7 +182,7 @@ PARAMS = {
 
 
 def what_is_wrong(params: dict[str, Any]) -> list[str]:
-    """Say what does not go together: what the form, which looks at each field alone, cannot see."""
+    """Return what does not go together, which the form cannot see, since it checks each field alone."""
     from_query = params["ids_from"] == "query"
     rules = {
         "Query: expected one, since the ids come from a query.": from_query and not (params["sql"] or "").strip(),
@@ -208,7 +208,7 @@ def what_is_wrong(params: dict[str, Any]) -> list[str]:
 
 
 def what_is_refused(asked: dict[str, Any], arn: str, written: dict[str, Any]) -> list[str]:
-    """Say what the service and the database would refuse: a solution, a filter, the folder or the query."""
+    """Return what the service or the database would refuse: a solution, a filter, the folder or the query."""
     wrong, hook, recipe = [], PersonalizeHook(aws_conn_id=AWS), None
     kind = BATCH_INFERENCE_JOB if asked["job"] == "inference" else BATCH_SEGMENT_JOB
     request: dict[str, Any] = {"numResults": asked["num_results"], "batchInferenceJobConfig": written["config"]}
@@ -248,7 +248,7 @@ def what_is_refused(asked: dict[str, Any], arn: str, written: dict[str, Any]) ->
 
 
 def what_the_query_lacks(written: dict[str, Any], recipe: Any) -> list[str]:
-    """Run the query as far as its first rows, and say why they are no input."""
+    """Run the query as far as its first rows, and return why they cannot be the input."""
     try:
         with stream_query(database_hook(WAREHOUSE), written["sql"], written["parameters"]) as rows:
             lines = InputRows(rows.columns, filter_values=written["filter_values"], recipe=recipe)
@@ -266,7 +266,7 @@ def what_the_query_lacks(written: dict[str, Any], recipe: Any) -> list[str]:
 
 
 def alone(sql: str) -> str:
-    """Return the query without what may stand behind it, so that it can stand in brackets."""
+    """Return the query without a trailing semicolon or comment, so that it can be put in brackets."""
     with closing(database_hook(WAREHOUSE).get_conn()) as connection:
         try:
             return single_statement(sql, connection, parameter="Query")

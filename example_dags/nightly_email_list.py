@@ -161,7 +161,7 @@ with DAG(
 
     @dag.task
     def preview(run_date: str, emails: str, folder: str) -> str:
-        """Write the first of the night's emails into a page that a person can open, and give its path."""
+        """Write the first of the night's emails into a page that a person can open, and return its path."""
         from airflow.providers.postgres.hooks.postgres import PostgresHook
         from jinja2 import Environment, FileSystemLoader
 

@@ -1,4 +1,4 @@
-"""The operations of Amazon Personalize: what is asked, who answers it, and what is in the way of it."""
+"""The operations of Amazon Personalize, answered from what each region holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Updates, deletions, stops and starts: what stands in their way, and what they change."""
+"""Updates and deletions: the checks before them, and what they change."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ controls (JSON over HTTP, for tests and rehearsals):
                          faults of an answer: throttle, limit, error, unavailable, deny, expire,
                          drop (before the request is carried out), drop_after;
                          faults of the next jobs: fail_job ("reason"), fail_records ("every",
-                         "reason"), never_finish
+                         "reason"), never_finish; with "between": 1, every second one goes well
   DELETE /_local/faults  forget them
   POST   /_local/clock   {"advance": 3600}, {"now": 1790000000}, {"stopped": true}; answers when
                          every job that is due has ended

@@ -1,4 +1,4 @@
-"""What datasets hold: rows of imports, and what was put beside them one by one."""
+"""The rows of datasets: those of imports, and those that were put one by one."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Contents:
         return [field.name for field in self.schema.fields]
 
     def take(self, rows: pd.DataFrame, mode: str) -> None:
-        """Take the rows of an import; those of a FULL one replace those of all imports before."""
+        """Add the rows of an import; those of a FULL import replace those of every import before it."""
         if mode == "INCREMENTAL":
             self.increments = [*self.increments, rows]
         else:

@@ -1,4 +1,4 @@
-"""What the stand-in can be asked beside the service's API: what has happened, the clock, faults, a new start."""
+"""The controls of the stand-in beside the service's API: its state, its clock, faults, and a reset."""
 
 from __future__ import annotations
 

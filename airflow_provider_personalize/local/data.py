@@ -76,7 +76,7 @@ def movielens() -> Dataset:
 
 
 def _described(ratings: pd.DataFrame) -> pd.DataFrame:
-    """Derive columns for the users, of whom MovieLens tells nothing, so that filters on users can be rehearsed."""
+    """Derive columns for the users, whom MovieLens does not describe, so that filters on users can be tried."""
     # Assumption: ACTIVITY (thirds by number of ratings) and TOP_GENRE (the genre rated most often) are made up here.
     user = ratings["userId"].astype(str)
     counts = user.value_counts()

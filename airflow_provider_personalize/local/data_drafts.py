@@ -1,4 +1,4 @@
-"""What requests to create data make: dataset groups, schemas, datasets, their jobs, event trackers and filters."""
+"""Drafts of dataset groups, schemas, datasets, their jobs, event trackers and filters."""
 
 from __future__ import annotations
 

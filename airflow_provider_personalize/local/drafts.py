@@ -1,4 +1,4 @@
-"""What a create request is to become, and what both kinds of drafts, of data and of models, need."""
+"""Drafts of resources: what a create request becomes once it has been checked."""
 
 from __future__ import annotations
 

@@ -36,6 +36,7 @@ class Fault:
     :param operation: Of which API operation, as ``CreateBatchInferenceJob``; of any where it is ``*``.
     :param reason: In which words; the fault's own where it is empty.
     :param every: For ``fail_records``: the first record of every so many fails.
+    :param between: How many calls, or jobs, go well between two that do not: 1 means that every second one fails.
     """
 
     fault: str
@@ -43,6 +44,7 @@ class Fault:
     operation: str = "*"
     reason: str = ""
     every: int = 2
+    between: int = 0
 
     def __post_init__(self) -> None:
         if self.fault not in NAMES:
@@ -51,9 +53,18 @@ class Fault:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InvalidRequestError(f"{name}: expected a whole number from 1, got {value!r}.")
+        if isinstance(self.between, bool) or not isinstance(self.between, int) or self.between < 0:
+            raise InvalidRequestError(f"between: expected a whole number from 0, got {self.between!r}.")
+        # How many more go well before the next one.
+        self._to_pass = 0
         for name in ("operation", "reason"):
             if not isinstance(getattr(self, name), str):
                 raise InvalidRequestError(f"{name}: expected text, got {getattr(self, name)!r}.")
+
+    def is_next(self) -> bool:
+        """Return whether this call, or job, is one that fails; asked once for each."""
+        self._to_pass = (self._to_pass or self.between + 1) - 1
+        return self._to_pass == self.between
 
     def error(self) -> ApiError:
         """Return the error of a fault in :data:`ERRORS`."""
@@ -100,7 +111,7 @@ class Faults:
         """
         with self._lock:
             for fault in self._faults:
-                if fault.fault in names and fault.operation in ("*", operation):
+                if fault.fault in names and fault.operation in ("*", operation) and fault.is_next():
                     fault.times -= 1
                     if not fault.times:
                         self._faults.remove(fault)

@@ -1,4 +1,4 @@
-"""What a filter lets through: its expression, held against the data and against a line of the input."""
+"""What a filter lets through, given the data and a line of the input."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ DELETION = Words(DELETE_PENDING, DELETE_IN_PROGRESS, DELETE_IN_PROGRESS, CREATE_
 
 @dataclass
 class Clock:
-    """A clock that can be set, put forward and stopped; otherwise it goes with the machine's."""
+    """A clock that can be set, advanced and stopped; otherwise it follows the machine's."""
 
     _offset: float = 0.0
     _stopped_at: float | None = None
@@ -239,7 +239,7 @@ class Jobs:
         return job
 
     def call_off(self, job: Job) -> None:
-        """End a job without its work, unless that has begun."""
+        """End a job without doing its work, unless the work has begun."""
         with self._changed:
             self._waiting = [entry for entry in self._waiting if entry[2] is not job]
             heapq.heapify(self._waiting)

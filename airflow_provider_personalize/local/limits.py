@@ -1,4 +1,4 @@
-"""How much there may be: jobs that are under way, and resources of each kind."""
+"""The quotas: jobs that are under way, and resources of each kind."""
 
 from __future__ import annotations
 

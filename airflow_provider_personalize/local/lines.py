@@ -1,4 +1,4 @@
-"""One line of a job's input in, one line of its output out."""
+"""The answer to each line of a batch job's input."""
 
 from __future__ import annotations
 

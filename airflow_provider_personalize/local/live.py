@@ -1,4 +1,4 @@
-"""``personalize-runtime`` and ``personalize-events``: answers to one question, and events as they happen."""
+"""The operations of ``personalize-runtime`` and ``personalize-events``."""
 
 from __future__ import annotations
 

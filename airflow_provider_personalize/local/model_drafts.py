@@ -1,4 +1,4 @@
-"""What requests to create models make: solutions, versions, campaigns, recommenders, metrics and batch jobs."""
+"""Drafts of solutions, solution versions, campaigns, recommenders, metric attributions and batch jobs."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class _QuietHandler(_Handler):  # type: ignore[valid-type, misc]
         """Keep quiet."""
 
     def log_error(self, format: str, *args: Any) -> None:
-        """Keep quiet: whoever sent what is no request is told so."""
+        """Keep quiet: whoever sent a malformed request is told so in the answer."""
 
 
 @cache

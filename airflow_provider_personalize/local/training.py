@@ -1,4 +1,4 @@
-"""The training of a solution version: whether there is enough to learn from, and how good it turned out."""
+"""The training of a solution version: whether there is enough data, and how good the result is."""
 
 from __future__ import annotations
 

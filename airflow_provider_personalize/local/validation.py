@@ -1,4 +1,4 @@
-"""What a create request must be beyond what the service's model says of it."""
+"""Checks of create requests that the service's model does not make."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def _upload(s3: Any, target: S3Uri, kms_key_arn: str | None, outputs: dict[str, 
 
 
 class _Borrowed:
-    """A file that an upload may close, as it does, while its opener still has it."""
+    """A file whose close does nothing, since an upload closes what it reads from."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.read, self.seek, self.tell = file.read, file.seek, file.tell

@@ -89,7 +89,7 @@ class Application:
     def _live(
         self, service: str, operation: str, region: str, environ: Environ, start_response: StartResponse
     ) -> Iterable[bytes]:
-        """Answer for the services of campaigns and events, which name errors in a header."""
+        """Answer a request of ``personalize-runtime`` or ``personalize-events``, which name errors in a header."""
         status, answer = self._personalize(operation, region, environ, service)
         if status < 400:
             return _json(start_response, status, answer)

@@ -57,7 +57,7 @@ class Database:
         return psycopg2.connect(self.uri)
 
     def execute(self, sql: str, parameters: Any = None) -> list[tuple[Any, ...]]:
-        """Execute SQL in one transaction, and give the rows where there are any."""
+        """Execute SQL in one transaction, and return the rows where there are any."""
         with closing(self.connect()) as connection, connection, connection.cursor() as cursor:
             cursor.execute(sql, parameters)
             return list(cursor.fetchall()) if cursor.description else []
@@ -159,7 +159,7 @@ class Postgres:
         self._alone(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
     def rename(self, old: str, new: str) -> None:
-        """Return a database another name, which makes it appear whole or not at all."""
+        """Rename a database, which makes it appear whole or not at all."""
         self._alone(f'ALTER DATABASE "{old}" RENAME TO "{new}"')
 
     def _alone(self, sql: str) -> None:

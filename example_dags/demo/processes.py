@@ -26,11 +26,11 @@ MARK = "PERSONALIZE_DEMO_PROCESS"
 
 
 class ProcessDiedError(RuntimeError):
-    """A process ended that should be running, or never became ready; the message ends with the tail of its log."""
+    """A process ended too early, or never became ready; the message ends with the tail of its log."""
 
 
 def find_processes(mark: str) -> list[psutil.Process]:
-    """Return the living processes whose mark starts so."""
+    """Return the living processes whose mark begins with this one."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
@@ -40,7 +40,7 @@ def find_processes(mark: str) -> list[psutil.Process]:
 
 
 def end_processes(mark: str, grace: float = 5.0) -> None:
-    """Terminate the processes whose mark starts so; kill the ones that are still there after the grace time."""
+    """Terminate the processes whose mark begins with this one; kill those that are left after the grace time."""
     deadline = time.monotonic() + grace
     sent: set[int] = set()
     while processes := find_processes(mark):
@@ -82,7 +82,7 @@ class Process:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def family(self) -> list[psutil.Process]:
-        """Return the process and all that it started, as far as they live."""
+        """Return the process and those of its descendants that are still alive."""
         return find_processes(self.mark)
 
     def check(self) -> None:

@@ -66,7 +66,7 @@ class Progress:
             raise StackError(f"The task {task.task_id} is {task.state}.")
 
     def still_waiting(self) -> None:
-        """Print a sign of life where nothing was printed for a while; stop where whoever started this has died."""
+        """Print a line where nothing was printed for a while; stop where the parent process has died."""
         if time.monotonic() - self.printed > 10:
             self.say("...")
         if os.getppid() != _PARENT:
@@ -178,7 +178,7 @@ def show_failures(run: Run) -> None:
 
 
 def demo(stack: Stack, progress: Progress) -> int:
-    """Run the DAG once and show the result; gives the exit code."""
+    """Run the DAG once, show the result, and return the exit code."""
     shutil.rmtree(stack.state / "previews", ignore_errors=True)
     try:
         with stack:
@@ -201,7 +201,7 @@ def demo(stack: Stack, progress: Progress) -> int:
 
 
 def airflow(stack: Stack, progress: Progress) -> int:
-    """Leave everything up until a signal comes; gives the exit code."""
+    """Leave everything running until a signal comes, and return the exit code."""
     with stack:
         fill(stack.warehouse)
         stack.import_connections()

@@ -1,4 +1,4 @@
-"""A DAG run as it is told by Airflow's metadata database and log files, whichever version of Airflow wrote them."""
+"""A DAG run as Airflow's metadata database and log files have it, whichever version of Airflow wrote them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ UNFINISHED = ("queued", "running")
 
 
 class StackError(RuntimeError):
-    """The stack does not do what it is for; the message says where to look."""
+    """The stack does not work; the message says where to look."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class TaskInstance:
 
 @dataclass(frozen=True)
 class Change:
-    """That a task came into a state, so many seconds after the wait began."""
+    """A task's change into a state, and how many seconds after the wait began it came."""
 
     elapsed: float
     task: TaskInstance

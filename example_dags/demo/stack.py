@@ -119,7 +119,7 @@ class Stack:
         self.wait_for_service()
 
     def stop(self) -> None:
-        """Stop everything, Airflow first, so that it need not see its database go; what takes its time is killed."""
+        """Stop everything, Airflow before its database; what does not stop in time is killed."""
         running = [self.processes[name] for name in (*self.components, "personalize-local") if name in self.processes]
         for process in running:
             if process.running:
@@ -134,7 +134,7 @@ class Stack:
         self.processes.close()
 
     def start_service(self, *, wait: bool = True) -> Process:
-        """Start the stand-in; at the same address, with nothing of what it held, where it ran before."""
+        """Start the stand-in; a restarted one has the same address and is empty."""
         command = Path(sys.executable).with_name("personalize-local")
         arguments = ["--port", str(self.service_port), "--job-seconds", str(self.job_seconds)]
         process = self.processes.start("personalize-local", [command, *arguments])
@@ -247,7 +247,7 @@ class Stack:
         return environment | self._overrides
 
     def wait_for_ui(self) -> None:
-        """Wait until Airflow's API and UI answer, people and tasks (that part is made when first asked)."""
+        """Wait until Airflow's API and UI answer people and tasks (that part is built at the first request)."""
         for path in ("/api/v2/version", "/execution/health"):
             self._process_of("api-server").wait_until(lambda path=path: _get(self.ui_url + path))
 

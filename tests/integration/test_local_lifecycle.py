@@ -793,3 +793,16 @@ def test_what_there_is_outlasts_a_restart(tmp_path: Path) -> None:
     (tmp_path / "current" / "version.txt").write_text("0.0.1")
     with pytest.raises(DataError, match=r"got 0\.0\.1's"):
         LocalPersonalize(port=0, empty=True, state=tmp_path).start()
+
+
+def test_every_second_call_fails_on_request(account: Account) -> None:
+    account.local.controls.add_fault("error", times=3, between=1)
+    told = []
+    for _ in range(8):
+        try:
+            account.personalize.list_schemas()
+            told.append("ok")
+        except ClientError as error:
+            told.append(error.response["Error"]["Code"])
+    failed = "InternalFailure"
+    assert told == [failed, "ok", failed, "ok", failed, "ok", "ok", "ok"]
