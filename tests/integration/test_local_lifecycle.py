@@ -795,6 +795,23 @@ def test_what_there_is_outlasts_a_restart(tmp_path: Path) -> None:
         LocalPersonalize(port=0, empty=True, state=tmp_path).start()
 
 
+def test_an_update_that_fails_changes_nothing(account: Account) -> None:
+    _, version = account.trained(interactions())
+    arn = account.personalize.create_campaign(name="live", solutionVersionArn=version)["campaignArn"]
+    account.wait()
+    account.local.controls.add_fault("fail_job", operation="UpdateCampaign", reason="Out of luck.")
+    account.personalize.update_campaign(campaignArn=arn, minProvisionedTPS=7)
+    account.wait()
+    campaign = account.personalize.describe_campaign(campaignArn=arn)["campaign"]
+    assert (campaign["status"], campaign["minProvisionedTPS"]) == ("ACTIVE", 1)
+    update = campaign["latestCampaignUpdate"]
+    assert (update["status"], update["failureReason"], update["minProvisionedTPS"]) == (
+        "CREATE FAILED",
+        "Out of luck.",
+        7,
+    )
+
+
 def test_every_second_call_fails_on_request(account: Account) -> None:
     account.local.controls.add_fault("error", times=3, between=1)
     told = []
