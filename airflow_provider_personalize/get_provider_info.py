@@ -27,7 +27,12 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [f"{package}.operators.batch", f"{package}.operators.output_check"],
             }
         ],
-        "sensors": [{"integration-name": integration, "python-modules": [f"{package}.sensors.batch"]}],
+        "sensors": [
+            {
+                "integration-name": integration,
+                "python-modules": [f"{package}.sensors.batch", f"{package}.sensors.resources"],
+            }
+        ],
         "triggers": [{"integration-name": integration, "python-modules": [f"{package}.triggers.personalize"]}],
         "transfers": [
             {

@@ -13,7 +13,7 @@ from airflow_provider_personalize.exceptions import JobFailedError, PersonalizeE
 from airflow_provider_personalize.failures import final, told_to_airflow
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.links.personalize import JOB_LINKS
-from airflow_provider_personalize.service.kinds import ResourceKind
+from airflow_provider_personalize.service.kinds import ResourceKind, Until
 from airflow_provider_personalize.service.waits import deadline_after
 from airflow_provider_personalize.triggers.personalize import PersonalizeJobTrigger
 
@@ -111,8 +111,9 @@ class ResourceWaiterMixin(PersonalizeTaskMixin):
     ui_color = "#e6f2ea"
     operator_extra_links: Collection[BaseOperatorLink] = JOB_LINKS
 
-    #: The kind of resource; each concrete subclass sets it.
+    #: The kind of resource; each concrete subclass sets it, unless it takes a resource of any kind.
     resource_kind: ClassVar[ResourceKind]
+    takes_any_kind: ClassVar[bool] = False
 
     aws_conn_id: str | None
     region_name: str | None
@@ -127,7 +128,7 @@ class ResourceWaiterMixin(PersonalizeTaskMixin):
         :param abstract: Whether the class is a base that leaves the kind to its own subclasses.
         """
         super().__init_subclass__(**kwargs)
-        if not abstract and not isinstance(getattr(cls, "resource_kind", None), ResourceKind):
+        if not (abstract or cls.takes_any_kind) and not isinstance(getattr(cls, "resource_kind", None), ResourceKind):
             raise TypeError(
                 f"{cls.__name__}.resource_kind: expected a row of airflow_provider_personalize.service.kinds."
             )
@@ -150,6 +151,7 @@ class ResourceWaiterMixin(PersonalizeTaskMixin):
         deadline: float,
         solution_version_arn: str | None,
         started: float | None = None,
+        until: Until = "active",
     ) -> PersonalizeJobTrigger:
         """Build the trigger that goes on with the wait, over the same connection."""
         return PersonalizeJobTrigger(
@@ -158,6 +160,7 @@ class ResourceWaiterMixin(PersonalizeTaskMixin):
             deadline=deadline,
             solution_version_arn=solution_version_arn,
             started=started,
+            until=until,
             aws_conn_id=self.aws_conn_id,
             region_name=self.region_name,
             verify=self.verify,

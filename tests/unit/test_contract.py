@@ -60,6 +60,7 @@ SAMPLES = {
     "job_arn": BASE + "batch-inference-job/nightly",
     "output_uri": "s3://shop/out/",
     "poll_interval": 30.0,
+    "resource_arn": BASE + "campaign/shop",
     "role_arn": "arn:aws:iam::123456789012:role/personalize",
     "s3_uri": "s3://shop/in/",
     "solution_version_arn": BASE + "solution/s/1",
