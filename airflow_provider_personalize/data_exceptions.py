@@ -143,3 +143,35 @@ class OutputCheckError(PersonalizeError):
             report_uri=report_uri,
             details=details,
         )
+
+
+class SolutionVersionCheckError(PersonalizeError):
+    """
+    A solution version does not keep to what was expected of it.
+
+    :param solution_version_arn: The version.
+    :param failed: What does not hold, in words.
+    :param figures: All figures.
+    :param report_uri: Where the report is, if one was written.
+    """
+
+    may_pass = False
+    solution_version_arn: str
+    failed: list[str]
+    figures: dict[str, Any]
+    report_uri: str | None
+
+    def __init__(
+        self, *, solution_version_arn: str, failed: list[str], figures: dict[str, Any], report_uri: str | None = None
+    ) -> None:
+        found = "\n".join(f"  {sentence}" for sentence in failed)
+        where = f"The report {report_uri} shows more. " if report_uri else ""
+        super().__init__(
+            f"The solution version is not good enough, and was not tagged:\n{found}\n{where}Mend the data, the "
+            "solution or the checks, and train again; jobs with require_tags use the last good version until then. "
+            f"{see_runbook('SolutionVersionCheckError')} {solution_version_arn}",
+            solution_version_arn=solution_version_arn,
+            failed=failed,
+            figures=figures,
+            report_uri=report_uri,
+        )

@@ -13,7 +13,8 @@ Every error that this package raises on purpose::
     ├── InvalidLineError         a line cannot go into a job
     ├── TooManyRejectsError      too many lines of the output are unusable
     ├── TableMismatchError       the table cannot take the rows
-    └── OutputCheckError         what was loaded is not good enough
+    ├── OutputCheckError         what was loaded is not good enough
+    └── SolutionVersionCheckError  a model is not good enough
 
 The types are few: one for each thing that a caller may want to tell apart. Each keeps the values that its message was
 made of as attributes, says with ``may_pass`` whether a retry can help, and survives pickling, which Airflow does to
@@ -31,6 +32,7 @@ from airflow_provider_personalize.data_exceptions import (
     InvalidLineError,
     MissingOutputError,
     OutputCheckError,
+    SolutionVersionCheckError,
     TableMismatchError,
     TooManyRejectsError,
 )
@@ -47,6 +49,7 @@ __all__ = [
     "PersonalizeError",
     "QuotaTimeoutError",
     "ServiceError",
+    "SolutionVersionCheckError",
     "TableMismatchError",
     "TooManyRejectsError",
     "UnexpectedAnswerError",

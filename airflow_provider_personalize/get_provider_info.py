@@ -24,7 +24,11 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [
             {
                 "integration-name": integration,
-                "python-modules": [f"{package}.operators.batch", f"{package}.operators.output_check"],
+                "python-modules": [
+                    f"{package}.operators.batch",
+                    f"{package}.operators.output_check",
+                    f"{package}.operators.training",
+                ],
             }
         ],
         "sensors": [

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import botocore
 from botocore import xform_name
@@ -20,35 +19,25 @@ from airflow_provider_personalize.aws_errors import (
     is_transient,
 )
 from airflow_provider_personalize.exceptions import InvalidRequestError, JobConflictError, UnexpectedAnswerError
-from airflow_provider_personalize.hooks.clients import TRIES, PersonalizeClients
+from airflow_provider_personalize.hooks.clients import TRIES
+from airflow_provider_personalize.hooks.versions import IfJobExists, QuotaFullError, SolutionVersionCalls
 from airflow_provider_personalize.service import names as naming
 from airflow_provider_personalize.service.kinds import (
     CREATE_PENDING,
-    SOLUTION_VERSION,
     ResourceKind,
     ResourceStatus,
     State,
     Until,
-    entries_of,
     read_status,
 )
 from airflow_provider_personalize.service.requests import differences
 from airflow_provider_personalize.service.statuses import shown, text_at
-from airflow_provider_personalize.service.waits import Watch, format_duration, jittered
+from airflow_provider_personalize.service.waits import Watch, jittered
 
-#: What to do where a job's name is taken.
-IfJobExists = Literal["reuse", "fail", "new"]
-
-
-class QuotaFullError(Exception):
-    """
-    The service takes no further job now. This is raised inside this package only, for whoever can wait for a slot.
-
-    :param reason: The service's own words.
-    """
+__all__ = ["IfJobExists", "PersonalizeHook", "QuotaFullError"]
 
 
-class PersonalizeHook(PersonalizeClients):
+class PersonalizeHook(SolutionVersionCalls):
     """
     Interact with Amazon Personalize.
 
@@ -270,36 +259,6 @@ class PersonalizeHook(PersonalizeClients):
                 f"{', '.join(unknown)}. Check the spelling against the API reference; if it is right, a newer "
                 "boto3 and botocore have it."
             )
-
-    # Solutions
-
-    def newest_active_version(self, solution_arn: str) -> str:
-        """
-        Find the newest ACTIVE version of a solution; versions that failed or still train are passed over.
-
-        :param solution_arn: The solution.
-        :return: The solution version's ARN.
-        :raises InvalidRequestError: if no version is ACTIVE.
-        :raises ServiceError: if there is no such solution.
-        """
-        naming.parse_arn(solution_arn, resource_type="solution", parameter="solution_arn")
-        versions = [
-            read_status(SOLUTION_VERSION, version)
-            for page in self._pages("ListSolutionVersions", solutionArn=solution_arn, maxResults=100)
-            for version in entries_of(SOLUTION_VERSION, page)
-        ]
-        active = [version for version in versions if version.arn and version.state is State.SUCCEEDED]
-        if not active:
-            statuses = ", ".join(f"{v.name}: {v.status}" for v in versions) or "none at all"
-            raise InvalidRequestError(
-                f"Expected an ACTIVE version of the solution, got {statuses}. Train it first, or give a "
-                f"solution_version_arn. {solution_arn}",
-                may_pass=any(version.state is State.RUNNING for version in versions),
-            )
-        newest = max(active, key=lambda version: version.created_at or datetime.min.replace(tzinfo=UTC))
-        age = f", {format_duration(time.time() - newest.created_at.timestamp())} old" if newest.created_at else ""
-        self.log.info("Using the newest ACTIVE one of %s version(s)%s: %s", len(versions), age, newest.arn)
-        return newest.arn
 
 
 def _parent_of(kind: ResourceKind, request: Mapping[str, Any]) -> str:

@@ -132,6 +132,12 @@ class PersonalizeCreateJobOperator(ReadArguments, ResourceWaiterMixin, AwsBaseOp
         """Whether a job of another version of the same solution is as good as the one asked for."""
         return False
 
+    def create_or_find(self, context: Context, request: dict[str, Any]) -> ResourceStatus:
+        """Create what the request asks for, or find what an earlier try of the task has created."""
+        return self.hook.create_job(
+            self.resource_kind, request, if_job_exists=self.if_job_exists, same_solution=self.any_version
+        )
+
     def execute(self, context: Context) -> str:
         """Create the job or find it; wait for it if asked to."""
         return self._create(context, self._deadline(context, self.quota_wait_timeout), 0, time.time())
@@ -164,12 +170,7 @@ class PersonalizeCreateJobOperator(ReadArguments, ResourceWaiterMixin, AwsBaseOp
             self.check_request(request)
         while True:
             try:
-                job = self.hook.create_job(
-                    self.resource_kind,
-                    request,
-                    if_job_exists=self.if_job_exists,
-                    same_solution=self.any_version,
-                )
+                job = self.create_or_find(context, request)
                 break
             except QuotaFullError as full:
                 tried += 1

@@ -30,6 +30,7 @@ from airflow_provider_personalize.service.requests import (
     parse_filter_arn,
     read_config,
     read_mode,
+    read_tags,
     read_theme_config,
 )
 from airflow_provider_personalize.service.waits import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT
@@ -53,6 +54,9 @@ class PersonalizeBatchJobOperator(PersonalizeCreateJobOperator, abstract=True):
     :param solution_version_arn: The solution version that makes the recommendations. Give this one or
         ``solution_arn``.
     :param solution_arn: The solution; its newest ACTIVE version is used.
+    :param require_tags: Tags that the version of ``solution_arn`` must have, as ``{"checked": "passed"}``: the newest
+        ACTIVE one that has them is used, so that a night after a bad training runs on the last good model. They are
+        what the ``pass_tags`` of ``PersonalizeSolutionVersionCheckOperator`` wrote.
     :param role_arn: The IAM role that Personalize assumes to read the input and write the output.
     :param input_uri: The S3 URI of the input lines: an object, or a prefix ending in ``/``. At most 256 characters.
     :param output_uri: The S3 URI of the folder that takes the output. It should neither lie under the input nor hold
@@ -75,17 +79,23 @@ class PersonalizeBatchJobOperator(PersonalizeCreateJobOperator, abstract=True):
         "num_results",
         "output_kms_key_arn",
         "output_uri",
+        "require_tags",
         "role_arn",
         "solution_arn",
         "solution_version_arn",
         "validate_input",
     )
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        **PersonalizeCreateJobOperator.template_fields_renderers,
+        "require_tags": "json",
+    }
     argument_readers: ClassVar[Mapping[str, Reader]] = {
         "role_arn": required(form(check_role_arn)),
         "input_uri": required(form(parse_s3_uri)),
         "output_uri": required(form(parse_s3_uri)),
         "solution_version_arn": form(parse_solution_version_arn),
         "solution_arn": form(parse_solution_arn),
+        "require_tags": read_tags,
         "num_results": whole_number(1, note=NUM_RESULTS_NOTE),
         "filter_arn": form(parse_filter_arn),
         "input_kms_key_arn": form(check_kms_key_arn),
@@ -102,6 +112,7 @@ class PersonalizeBatchJobOperator(PersonalizeCreateJobOperator, abstract=True):
         output_uri: str,
         solution_version_arn: str | None = None,
         solution_arn: str | None = None,
+        require_tags: dict[str, str] | None = None,
         num_results: int | str | None = None,
         filter_arn: str | None = None,
         input_kms_key_arn: str | None = None,
@@ -115,6 +126,7 @@ class PersonalizeBatchJobOperator(PersonalizeCreateJobOperator, abstract=True):
         self.output_uri = output_uri
         self.solution_version_arn = solution_version_arn
         self.solution_arn = solution_arn
+        self.require_tags = require_tags
         self.num_results = num_results
         self.filter_arn = filter_arn
         self.input_kms_key_arn = input_kms_key_arn
@@ -123,8 +135,10 @@ class PersonalizeBatchJobOperator(PersonalizeCreateJobOperator, abstract=True):
         self.check_literals()
 
     def conflicts(self, known: Mapping[str, Any]) -> Iterator[str]:
-        """Yield a problem unless exactly one of solution and solution version was given."""
+        """Yield a problem unless exactly one of solution and solution version was given; tags choose among versions."""
         yield from exactly_one(known, "solution_version_arn", "solution_arn")
+        if known.get("require_tags") and known.get("solution_version_arn"):
+            yield "require_tags: expected solution_arn with it, whose versions it chooses among, got solution_version_arn."
 
     @property
     def any_version(self) -> bool:
@@ -133,7 +147,9 @@ class PersonalizeBatchJobOperator(PersonalizeCreateJobOperator, abstract=True):
 
     def build_request(self) -> dict[str, Any]:
         """Return the create request, without the job's name."""
-        version_arn = self.solution_version_arn or self.hook.newest_active_version(str(self.solution_arn))
+        version_arn = self.solution_version_arn or self.hook.newest_active_version(
+            str(self.solution_arn), self.require_tags
+        )
         return build_request(solution_version_arn=version_arn, **self._request_arguments())
 
     def _request_arguments(self) -> dict[str, Any]:
@@ -201,6 +217,7 @@ class PersonalizeCreateBatchInferenceJobOperator(PersonalizeBatchJobOperator):
         output_uri: str,
         solution_version_arn: str | None = None,
         solution_arn: str | None = None,
+        require_tags: dict[str, str] | None = None,
         job_name: str | None = None,
         num_results: int | str | None = None,
         filter_arn: str | None = None,
@@ -274,6 +291,7 @@ class PersonalizeCreateBatchSegmentJobOperator(PersonalizeBatchJobOperator):
         output_uri: str,
         solution_version_arn: str | None = None,
         solution_arn: str | None = None,
+        require_tags: dict[str, str] | None = None,
         job_name: str | None = None,
         num_results: int | str | None = None,
         filter_arn: str | None = None,

@@ -137,3 +137,12 @@ def default_max_lines(keys: Keys) -> int:
     :param keys: The keys of each line, without ``filterValues``.
     """
     return min(recipe.max_lines for recipe in RECIPES.values() if keys in recipe.lines)
+
+
+def takes_updates(name: str) -> bool:
+    """
+    Return whether a recipe has the training mode ``UPDATE``.
+
+    :param name: The recipe's name, as ``aws-user-personalization``.
+    """
+    return name in {"aws-user-personalization", "aws-hrnn-coldstart"}

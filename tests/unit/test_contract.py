@@ -63,6 +63,7 @@ SAMPLES = {
     "resource_arn": BASE + "campaign/shop",
     "role_arn": "arn:aws:iam::123456789012:role/personalize",
     "s3_uri": "s3://shop/in/",
+    "solution_arn": BASE + "solution/s",
     "solution_version_arn": BASE + "solution/s/1",
     "sql": "SELECT user_id FROM users",
     "sql_conn_id": "shop",
