@@ -138,7 +138,7 @@ class PersonalizeBatchJobOperator(PersonalizeCreateJobOperator, abstract=True):
         """Yield a problem unless exactly one of solution and solution version was given; tags choose among versions."""
         yield from exactly_one(known, "solution_version_arn", "solution_arn")
         if known.get("require_tags") and known.get("solution_version_arn"):
-            yield "require_tags: expected solution_arn with it, whose versions it chooses among, got solution_version_arn."
+            yield "require_tags: expected solution_arn, whose versions it chooses among, got solution_version_arn."
 
     @property
     def any_version(self) -> bool:

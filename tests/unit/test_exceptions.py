@@ -53,6 +53,12 @@ EXAMPLES = {
         "figures": {"rows": 0},
         "report_uri": None,
     },
+    "SolutionVersionCheckError": {
+        "solution_version_arn": ARN,
+        "failed": ["coverage is 0, expected > 0"],
+        "figures": {"coverage": 0.0},
+        "report_uri": None,
+    },
     "TableMismatchError": {"table": "public.recommendations", "reason": "it has no column rank"},
 }
 

@@ -18,7 +18,7 @@ pytest.importorskip("airflow", reason="the parameters that the docs name are tho
 from airflow_provider_personalize import exceptions
 from airflow_provider_personalize.error_base import DOCS
 from airflow_provider_personalize.operators import batch as operators
-from airflow_provider_personalize.operators import output_check
+from airflow_provider_personalize.operators import output_check, training
 from airflow_provider_personalize.output.rows import ROW_KINDS
 from airflow_provider_personalize.sensors import batch as sensors
 from airflow_provider_personalize.targets.plan import WRITE_MODES
@@ -45,7 +45,15 @@ DAGS = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "example
 
 OPERATORS = {
     name: cls
-    for module in (operators, output_check, sensors, sql_to_personalize, sql_to_personalize_dataset, personalize_to_sql)
+    for module in (
+        operators,
+        output_check,
+        training,
+        sensors,
+        sql_to_personalize,
+        sql_to_personalize_dataset,
+        personalize_to_sql,
+    )
     for name, cls in vars(module).items()
     if inspect.isclass(cls) and cls.__module__ == module.__name__ and not cls.__subclasses__()
 }
@@ -59,6 +67,10 @@ TOLD_ON = {
     "docs/reference/input.md": ["SqlToPersonalizeInputOperator"],
     "docs/reference/dataset.md": ["SqlToPersonalizeDatasetOperator"],
     "docs/reference/jobs.md": ["PersonalizeCreateBatchInferenceJobOperator", "PersonalizeBatchInferenceJobSensor"],
+    "docs/reference/training.md": [
+        "PersonalizeCreateSolutionVersionOperator",
+        "PersonalizeCreateBatchInferenceJobOperator",
+    ],
     "docs/reference/output.md": ["PersonalizeToSqlOperator"],
     "docs/reference/check.md": ["PersonalizeOutputCheckOperator"],
 }
