@@ -223,7 +223,7 @@ def test_from_the_form_to_the_rows(stack: Stack, page: Page) -> None:
         page,
         "/user-personalization/",
         "Checked the request and 632 lines of input",
-        f"Created the batch inference job {job['jobName']} ({job['arn']})",
+        f"Created the batch inference job {job['jobName']}: {job['arn']}",
         f"{job['jobName']} is ACTIVE",
     )
     expect_links(page, links)
