@@ -152,7 +152,8 @@ def _moment(value: Any) -> datetime | date | time | None:
 
 
 def _single(value: float) -> float:
-    single: float = struct.unpack("f", struct.pack("f", value))[0]
+    # In native byte order, a number that is too large would become infinite instead of an error.
+    single: float = struct.unpack(">f", struct.pack(">f", value))[0]
     return single
 
 
