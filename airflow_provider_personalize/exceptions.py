@@ -37,6 +37,7 @@ from airflow_provider_personalize.data_exceptions import (
     TooManyRejectsError,
 )
 from airflow_provider_personalize.error_base import PASSING_CODES, PersonalizeError, clause, ending_in, see_runbook
+from airflow_provider_personalize.failure_reasons import remedy_of
 
 __all__ = [
     "InvalidLineError",
@@ -153,12 +154,8 @@ class JobFailedError(PersonalizeError):
             f"stays failed: to run it anew, clear {creator} created it. Clearing one that only waits for it, or loads "
             "its output, changes nothing."
         )
-        if failure_reason and "insufficient privileges" in failure_reason.lower():
-            message += (
-                "\nThe job's role needs s3:GetObject, s3:ListBucket and s3:PutObject on the buckets, each bucket's "
-                "policy must let the service principal personalize.amazonaws.com in, and an encrypted bucket's KMS key "
-                "policy too. A bucket that is open only to a VPC does not work."
-            )
+        if remedy := remedy_of(failure_reason):
+            message += f"\n{remedy}"
         super().__init__(
             ending_in(f"{message} {see_runbook('JobFailedError')}", job_arn),
             kind=kind,

@@ -26,6 +26,7 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": integration,
                 "python-modules": [
                     f"{package}.operators.batch",
+                    f"{package}.operators.data",
                     f"{package}.operators.output_check",
                     f"{package}.operators.training",
                 ],

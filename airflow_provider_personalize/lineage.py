@@ -66,11 +66,14 @@ def query_lineage(
     return lineage
 
 
-def job_lineage(input_uri: str, output_uri: str) -> OperatorLineage[Any, Any]:
-    """Return where a batch job reads and writes."""
+def job_lineage(input_uri: str | None, output_uri: str | None) -> OperatorLineage[Any, Any]:
+    """Return where a job reads and writes; None where it does not."""
     from airflow.providers.openlineage.extractors import OperatorLineage
 
-    return OperatorLineage(inputs=[_place_read(input_uri, None)], outputs=[_place_written(output_uri, None)])
+    return OperatorLineage(
+        inputs=[_place_read(input_uri, None)] if input_uri else [],
+        outputs=[_place_written(output_uri, None)] if output_uri else [],
+    )
 
 
 def load_lineage(

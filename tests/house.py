@@ -23,7 +23,17 @@ LONGEST = 350
 
 #: The floors, from the foundation up.
 FLOORS = (
-    ("error_base", "data_exceptions", "exceptions", "arguments", "uris", "aws_errors", "compat", "failures"),
+    (
+        "error_base",
+        "failure_reasons",
+        "data_exceptions",
+        "exceptions",
+        "arguments",
+        "uris",
+        "aws_errors",
+        "compat",
+        "failures",
+    ),
     ("service",),
     ("input", "output"),
     ("s3",),

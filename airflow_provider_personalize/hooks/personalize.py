@@ -23,6 +23,7 @@ from airflow_provider_personalize.hooks.clients import TRIES
 from airflow_provider_personalize.hooks.versions import IfJobExists, QuotaFullError, SolutionVersionCalls
 from airflow_provider_personalize.service import names as naming
 from airflow_provider_personalize.service.kinds import (
+    BATCH_JOBS,
     CREATE_PENDING,
     ResourceKind,
     ResourceStatus,
@@ -49,7 +50,7 @@ class PersonalizeHook(SolutionVersionCalls):
 
     def describe_job(self, job_arn: str) -> dict[str, Any]:
         """
-        Describe a job.
+        Describe a batch job.
 
         :param job_arn: The job; its kind is told from the ARN.
         :return: The description, without the key that wraps it.
@@ -57,9 +58,7 @@ class PersonalizeHook(SolutionVersionCalls):
         :raises UnexpectedAnswerError: if the answer does not describe it.
         """
         kind = naming.job_kind_of(job_arn)
-        response = self._call(kind.describe_operation, arn=job_arn, **{kind.arn_field: job_arn})
-        read_status(kind, response, arn=job_arn)
-        description = dict(response.get(kind.response_key, response))
+        description = self.describe(job_arn)
         for path in (("jobInput", "s3DataSource", "path"), ("jobOutput", "s3DataDestination", "path")):
             if text_at(description, *path) is None:
                 raise UnexpectedAnswerError(
@@ -68,6 +67,20 @@ class PersonalizeHook(SolutionVersionCalls):
                     arn=job_arn,
                 )
         return description
+
+    def describe(self, resource_arn: str) -> dict[str, Any]:
+        """
+        Describe a resource of any kind.
+
+        :param resource_arn: The resource; its kind is told from the ARN.
+        :return: The description, without the key that wraps it.
+        :raises ServiceError: if there is no such resource, or the caller may not look at it.
+        :raises UnexpectedAnswerError: if the answer does not describe it.
+        """
+        kind = naming.kind_of(resource_arn)
+        response = self._call(kind.describe_operation, arn=resource_arn, **{kind.arn_field: resource_arn})
+        read_status(kind, response, arn=resource_arn)
+        return dict(response.get(kind.response_key, response))
 
     def get_job_status(self, job_arn: str) -> ResourceStatus:
         """
@@ -158,7 +171,8 @@ class PersonalizeHook(SolutionVersionCalls):
             if if_job_exists == "new" and not is_ours:
                 attempt += 1
                 continue
-            description = self._patiently(kind.describe_operation, partial(self.describe_job, arn))
+            describe = self.describe_job if kind in BATCH_JOBS else self.describe
+            description = self._patiently(kind.describe_operation, partial(describe, arn))
             found = read_status(kind, description)
             differing = differences(named, description, same_solution=same_solution)
             if differing or (if_job_exists == "fail" and not is_ours):
@@ -251,7 +265,13 @@ class PersonalizeHook(SolutionVersionCalls):
 
     def _check_fields(self, kind: ResourceKind, request: Mapping[str, Any]) -> None:
         """Refuse a request with a field that the installed botocore does not know, in words that say so."""
-        shape = self._create_client.meta.service_model.operation_model(kind.create_operation).input_shape
+        model = self._create_client.meta.service_model
+        if kind.create_operation not in model.operation_names:
+            raise InvalidRequestError(
+                f"The installed botocore {botocore.__version__} does not know {kind.create_operation}. A newer boto3 "
+                "and botocore have it."
+            )
+        shape = model.operation_model(kind.create_operation).input_shape
         unknown = sorted(_unknown_fields(shape, request))
         if unknown:
             raise InvalidRequestError(

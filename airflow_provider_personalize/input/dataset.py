@@ -11,17 +11,16 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 from airflow_provider_personalize.arguments import shown
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.input.dataset_values import MAX_CATEGORY_LENGTH, Write, writer
 from airflow_provider_personalize.input.values import plain_ids
+from airflow_provider_personalize.service.data_requests import ImportMode
 from airflow_provider_personalize.service.recipes import MAX_ID_LENGTH
 from airflow_provider_personalize.service.schemas import DatasetSchema, Field, folded
 
-ImportMode = Literal["FULL", "INCREMENTAL"]
-IMPORT_MODES: tuple[ImportMode, ...] = get_args(ImportMode)
 #: The most bytes of one import. The quotas read "100 GB" and "1 GB"; the smaller meaning of that is safe.
 MAX_BYTES = {"FULL": 100_000_000_000, "INCREMENTAL": 1_000_000_000}
 #: What a training needs: so many interactions, and so many users who have two of them or more.

@@ -57,7 +57,6 @@ def build_request(
     check_role_arn(role_arn)
     parse_s3_uri(input_uri, parameter="input_uri")
     parse_s3_uri(output_uri, parameter="output_uri")
-    named_tags = read_tags("tags", tags)
     request = {
         "solutionVersionArn": solution_version_arn,
         "jobInput": {"s3DataSource": _given(path=input_uri, kmsKeyArn=input_kms_key_arn)},
@@ -71,9 +70,17 @@ def build_request(
             themeGenerationConfig=read_theme_config("theme_generation_config", theme_generation_config) or None,
         ),
     }
-    if named_tags:
-        request["tags"] = [{"tagKey": key, "tagValue": value} for key, value in named_tags.items()]
-    return request
+    return request | tags_of(tags)
+
+
+def tags_of(tags: Any) -> dict[str, Any]:
+    """
+    Return the field ``tags`` of a create request; nothing where there are none.
+
+    :raises InvalidRequestError: if they are none that the API takes.
+    """
+    read = read_tags("tags", tags)
+    return {"tags": [{"tagKey": key, "tagValue": value} for key, value in read.items()]} if read else {}
 
 
 NUM_RESULTS_NOTE = ", as the API's numResults is"
@@ -214,6 +221,8 @@ def read_theme_config(parameter: str, value: Any) -> dict[str, Any] | None:
 
 #: Fields of a request that no description has.
 _NOT_DESCRIBED = frozenset({"tags"})
+#: What the service takes for a field that it does not describe.
+_DEFAULTS = {"importMode": "FULL", "ingestionMode": "PUT", "publishAttributionMetricsToS3": False}
 
 
 def differences(
@@ -228,7 +237,7 @@ def differences(
         a solution, since it may have been trained anew between two tries of a task.
     :return: ``{field: (that job's value, the request's value)}``, nested fields with dots; empty where they are alike.
     """
-    theirs, ours = _flat(description), _flat(request)
+    theirs, ours = {**_DEFAULTS, **_flat(description)}, _flat(request)
     if same_solution:
         for side in (theirs, ours):
             side["solutionVersionArn"] = side.get("solutionVersionArn", "").rpartition("/")[0]

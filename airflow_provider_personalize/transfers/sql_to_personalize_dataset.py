@@ -15,10 +15,11 @@ from airflow_provider_personalize.aws_errors import answers_to, describe_error
 from airflow_provider_personalize.compat import AirflowSkipException, Context
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
-from airflow_provider_personalize.input.dataset import IMPORT_MODES, MAX_BYTES, ImportMode
+from airflow_provider_personalize.input.dataset import MAX_BYTES
 from airflow_provider_personalize.lineage import Amount
 from airflow_provider_personalize.operators.query_files import QueryToFilesOperator, folder
 from airflow_provider_personalize.s3.multipart import MultipartFiles
+from airflow_provider_personalize.service.data_requests import IMPORT_MODES, ImportMode
 from airflow_provider_personalize.service.names import parse_arn
 from airflow_provider_personalize.service.schemas import DatasetSchema, Field, check_dataset_type, read_schema
 from airflow_provider_personalize.sql.dataset import personalize_schema

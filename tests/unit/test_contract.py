@@ -55,6 +55,9 @@ EXCEPTION_SAMPLES = {
 }
 #: A value for every parameter that some class needs.
 SAMPLES = {
+    "data_location": "s3://shop/users/",
+    "dataset_arn": BASE + "dataset/shop/ITEMS",
+    "dataset_group_arn": BASE + "dataset-group/shop",
     "deadline": 1_800_000_000.0,
     "input_uri": "s3://shop/in/",
     "job_arn": BASE + "batch-inference-job/nightly",
@@ -158,6 +161,9 @@ def test_the_package_has_what_it_says():
         "PersonalizeCreateBatchInferenceJobOperator",
         "PersonalizeCreateBatchSegmentJobOperator",
         "PersonalizeBatchInferenceJobSensor",
+        "PersonalizeCreateDataDeletionJobOperator",
+        "PersonalizeCreateDatasetExportJobOperator",
+        "PersonalizeCreateDatasetImportJobOperator",
         "PersonalizeBatchSegmentJobSensor",
         "SqlToPersonalizeDatasetOperator",
         "SqlToPersonalizeInputOperator",
