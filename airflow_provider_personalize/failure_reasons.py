@@ -18,16 +18,16 @@ REMEDIES: tuple[tuple[str, str], ...] = (
     (
         "insufficient privileges",
         (
-            "The job's role needs s3:GetObject, s3:ListBucket and s3:PutObject on the buckets, each bucket's policy must "
-            "let the service principal personalize.amazonaws.com in, and an encrypted bucket's KMS key policy too. A "
-            "bucket that is open only to a VPC does not work."
+            "The job's role needs s3:GetObject, s3:ListBucket and s3:PutObject on the buckets, each bucket's policy "
+            "must let the service principal personalize.amazonaws.com in, and an encrypted bucket's KMS key policy "
+            "too. A bucket that is open only to a VPC does not work."
         ),
     ),
     (
         "invalid data location",
         (
-            "No file that the job can read lies at that address. Compare it with what is in the bucket; a folder ends in "
-            "'/', and the bucket has to be in the job's region."
+            "No file that the job can read lies at that address. Compare it with what is in the bucket; a folder ends "
+            "in '/', and the bucket has to be in the job's region."
         ),
     ),
     (
@@ -45,15 +45,15 @@ REMEDIES: tuple[tuple[str, str], ...] = (
     (
         r"length cannot be more than .* characters",
         (
-            "A value of that column is too long: an id takes 256 characters, a category 1,000. Shorten it, or leave the "
-            "row out. SqlToPersonalizeDatasetOperator finds such values, with their rows, before the import."
+            "A value of that column is too long: an id takes 256 characters, a category 1,000. Shorten it, or leave "
+            "the row out. SqlToPersonalizeDatasetOperator finds such values, with their rows, before the import."
         ),
     ),
     (
         "there should be updates to at least one dataset",
         (
-            "Nothing was imported since the solution's last full training, so there is nothing to train on. Import first, "
-            "or use the version that is there."
+            "Nothing was imported since the solution's last full training, so there is nothing to train on. Import "
+            "first, or use the version that is there."
         ),
     ),
 )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 import pytest
 
 from airflow_provider_personalize import exceptions
 from airflow_provider_personalize.exceptions import PersonalizeError
+from airflow_provider_personalize.failure_reasons import remedy_of
 
 ARN = "arn:aws:personalize:us-east-1:123456789012:batch-inference-job/nightly"
 EXAMPLES = {
@@ -84,6 +86,37 @@ def test_a_missing_privilege_says_what_to_set():
     message = str(exceptions.JobFailedError(**EXAMPLES["JobFailedError"]))
     for part in ("s3:ListBucket", "personalize.amazonaws.com", "KMS"):
         assert part in message
+
+
+@pytest.mark.parametrize(
+    ("reason", "remedy"),
+    [
+        ("Invalid Data location.", "Compare it with what is in the bucket"),
+        ("Insufficient privileges for accessing data in Amazon S3.", "s3:GetObject"),
+        ("Input CSV is missing the following columns: [ITEM_ID, TIMESTAMP]", "in the header of every file"),
+        ("Dataset has fewer than 25 users with at least 2 interactions each.", "at least 1,000 interactions"),
+        (
+            "Dataset has fewer than 1000 interactions after filtering by event type: click",
+            "at least 1,000 interactions",
+        ),
+        ("Length cannot be more than 256 characters for USER_ID", "an id takes 256 characters"),
+        (
+            "There should be updates to at least one dataset after last active solution version",
+            "Import first",
+        ),
+        ("Something new", ""),
+    ],
+)
+def test_a_recorded_reason_of_a_failure_has_its_remedy(reason, remedy):
+    values = EXAMPLES["JobFailedError"] | {"kind": "dataset import job", "failure_reason": reason}
+    message = str(exceptions.JobFailedError(**values))
+    assert message.startswith(reason.rstrip("."))
+    assert remedy in message
+    assert remedy_of(reason) in message
+    assert bool(remedy_of(reason)) is bool(remedy)
+    # Each reason that has a remedy in the message has its entry in the runbook, too.
+    runbook = (Path(__file__).parents[2] / "docs" / "runbook.md").read_text()
+    assert not remedy or reason[:25] in runbook
 
 
 def test_a_timeout_says_that_the_job_runs_on():

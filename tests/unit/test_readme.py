@@ -18,7 +18,7 @@ pytest.importorskip("airflow", reason="the parameters that the docs name are tho
 from airflow_provider_personalize import exceptions
 from airflow_provider_personalize.error_base import DOCS
 from airflow_provider_personalize.operators import batch as operators
-from airflow_provider_personalize.operators import output_check, training
+from airflow_provider_personalize.operators import data, output_check, training
 from airflow_provider_personalize.output.rows import ROW_KINDS
 from airflow_provider_personalize.sensors import batch as sensors
 from airflow_provider_personalize.targets.plan import WRITE_MODES
@@ -47,6 +47,7 @@ OPERATORS = {
     name: cls
     for module in (
         operators,
+        data,
         output_check,
         training,
         sensors,
@@ -70,6 +71,11 @@ TOLD_ON = {
     "docs/reference/training.md": [
         "PersonalizeCreateSolutionVersionOperator",
         "PersonalizeCreateBatchInferenceJobOperator",
+    ],
+    "docs/reference/data-jobs.md": [
+        "PersonalizeCreateDatasetImportJobOperator",
+        "PersonalizeCreateDatasetExportJobOperator",
+        "PersonalizeCreateDataDeletionJobOperator",
     ],
     "docs/reference/output.md": ["PersonalizeToSqlOperator"],
     "docs/reference/check.md": ["PersonalizeOutputCheckOperator"],
