@@ -8,6 +8,7 @@ Every error that this package raises on purpose::
     ├── JobFailedError           the job ended in a failure
     ├── JobTimeoutError          the job did not end in time
     ├── JobConflictError         the job's name is taken
+    ├── ResourceConflictError    another resource stands where one was asked for
     ├── QuotaTimeoutError        no slot for a job came free in time
     ├── MissingOutputError       an object is not there
     ├── InvalidLineError         a line cannot go into a job
@@ -38,6 +39,7 @@ from airflow_provider_personalize.data_exceptions import (
 )
 from airflow_provider_personalize.error_base import PASSING_CODES, PersonalizeError, clause, ending_in, see_runbook
 from airflow_provider_personalize.failure_reasons import remedy_of
+from airflow_provider_personalize.resource_exceptions import ResourceConflictError
 
 __all__ = [
     "InvalidLineError",
@@ -49,6 +51,7 @@ __all__ = [
     "OutputCheckError",
     "PersonalizeError",
     "QuotaTimeoutError",
+    "ResourceConflictError",
     "ServiceError",
     "SolutionVersionCheckError",
     "TableMismatchError",

@@ -29,6 +29,7 @@ def get_provider_info() -> dict[str, Any]:
                     f"{package}.operators.data",
                     f"{package}.operators.output_check",
                     f"{package}.operators.training",
+                    *(f"{package}.operators.{name}" for name in ("resources", "data_resources", "model_resources")),
                 ],
             }
         ],

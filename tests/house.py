@@ -27,6 +27,7 @@ FLOORS = (
         "error_base",
         "failure_reasons",
         "data_exceptions",
+        "resource_exceptions",
         "exceptions",
         "arguments",
         "uris",

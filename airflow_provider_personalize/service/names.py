@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
@@ -74,6 +75,11 @@ def parse_arn(value: str, *, resource_type: str | None = None, parameter: str = 
             f"{parameter}: expected an ARN like {wanted}, got one without region or account: {value!r}."
         )
     return Arn(**{key: match[key] for key in ("partition", "region", "account", "resource_type", "resource_id")})
+
+
+def parse_arn_of(resource_type: str) -> Callable[..., Arn]:
+    """Make a function that takes ARNs of one type apart, as ``parse(value, parameter=…)``."""
+    return partial(parse_arn, resource_type=resource_type)
 
 
 def parse_solution_arn(value: str, *, parameter: str = "solution_arn") -> Arn:

@@ -58,6 +58,20 @@ SAMPLES = {
     "data_location": "s3://shop/users/",
     "dataset_arn": BASE + "dataset/shop/ITEMS",
     "dataset_group_arn": BASE + "dataset-group/shop",
+    "dataset_type": "ITEMS",
+    "filter_expression": 'EXCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("*")',
+    "metrics": [{"eventType": "watch", "metricName": "watched", "expression": "SUM(DatasetType.INTERACTIONS)"}],
+    "metrics_output_config": {"roleArn": "arn:aws:iam::123456789012:role/personalize"},
+    "name": "shop",
+    "recipe_arn": "arn:aws:personalize:::recipe/aws-user-personalization-v2",
+    "schema": {
+        "type": "record",
+        "name": "Items",
+        "namespace": "com.amazonaws.personalize.schema",
+        "fields": [{"name": "ITEM_ID", "type": "string"}, {"name": "PRICE", "type": ["float", "null"]}],
+        "version": "1.0",
+    },
+    "schema_arn": BASE + "schema/shop",
     "deadline": 1_800_000_000.0,
     "input_uri": "s3://shop/in/",
     "job_arn": BASE + "batch-inference-job/nightly",
@@ -144,6 +158,9 @@ def arguments(cls):
         needed["dataset_arn"] = BASE + "dataset/shop/ITEMS"
     elif "solution_version_arn" in taken:
         needed["solution_version_arn"] = SAMPLES["solution_version_arn"]
+    if cls.__name__.endswith("RecommenderOperator"):
+        recommender = {"resource_arn": BASE + "recommender/r", "recipe_arn": "arn:aws:personalize:::recipe/aws-vod-x"}
+        needed |= {name: value for name, value in recommender.items() if name in needed}
     if "task_id" in taken:
         needed["task_id"] = "example"
     if hasattr(cls, "resource_kind") and "job_arn" in taken:

@@ -38,6 +38,13 @@ EXAMPLES = {
         "waited": 61.0,
         "reason": None,
     },
+    "ResourceConflictError": {
+        "kind": "dataset group",
+        "name": "shop",
+        "arn": "arn:aws:personalize:us-east-1:123456789012:dataset-group/shop",
+        "reason": "it was made from another definition",
+        "differences": {"domain": (None, "ECOMMERCE")},
+    },
     "JobConflictError": {"job_name": "nightly", "job_arn": ARN, "differences": {"numResults": (25, 10)}},
     "QuotaTimeoutError": {"operation": "CreateBatchInferenceJob", "waited": 60.0, "reason": "More than 5 resources."},
     "MissingOutputError": {"uri": "s3://b/out/users.json.out", "reason": "The input has it."},
