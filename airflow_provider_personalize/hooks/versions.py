@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal
@@ -162,12 +162,11 @@ class SolutionVersionCalls(PersonalizeClients):
             )
         newest = active[0]
         if require_tags:
-            looked_at = active[:MOST_LOOKED_AT]
-            found = next((v for v in looked_at if require_tags.items() <= self.tags_of(v.arn).items()), None)
+            found = self.first_with_tags(active, require_tags)
             if found is None:
                 raise InvalidRequestError(
                     f"require_tags: expected an ACTIVE version of the solution with the tags {dict(require_tags)}, "
-                    f"got none among the newest {len(looked_at)}. Check a version with "
+                    f"got none among the newest {min(len(active), MOST_LOOKED_AT)}. Check a version with "
                     f"PersonalizeSolutionVersionCheckOperator and these pass_tags, or tag one by hand. {solution_arn}",
                     may_pass=is_training,
                 )
@@ -185,6 +184,16 @@ class SolutionVersionCalls(PersonalizeClients):
         age = f", {_age(newest)} old" if newest.created_at else ""
         self.log.info("Using the newest ACTIVE one%s of %s version(s)%s: %s", kept, len(versions), age, newest.arn)
         return newest.arn
+
+    def first_with_tags(self, versions: Sequence[ResourceStatus], tags: Mapping[str, str]) -> ResourceStatus | None:
+        """
+        Return the first of some versions that has all of the tags, or None; at most 100 are looked at.
+
+        :param versions: The versions, newest first.
+        :param tags: The tags.
+        """
+        looked_at = versions[:MOST_LOOKED_AT]
+        return next((one for one in looked_at if tags.items() <= self.tags_of(one.arn).items()), None)
 
     # One training for one request
 

@@ -22,6 +22,7 @@ from airflow_provider_personalize.compat import Context
 from airflow_provider_personalize.exceptions import OutputCheckError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.operators.mixins import PersonalizeTaskMixin
+from airflow_provider_personalize.operators.reports import write_report
 from airflow_provider_personalize.output.rows import read_column_names
 from airflow_provider_personalize.quality.details import what_is_missing
 from airflow_provider_personalize.quality.figures import OutputTable, Overlap, Slice, is_date
@@ -31,7 +32,6 @@ from airflow_provider_personalize.quality.report import parse_report_uri, render
 from airflow_provider_personalize.quality.thresholds import Outcome, not_known, outcomes, read_checks
 from airflow_provider_personalize.sql.opening import open_table
 from airflow_provider_personalize.sql.query import database_hook
-from airflow_provider_personalize.uris import S3Uri
 
 #: Why a figure is not known, where it is not.
 _NOT_KNOWN = {
@@ -214,7 +214,7 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
             self._log_figures(now, before, results)
             details = self._details(table, now, loads, results)
             page = self._page(table, figures, now, before, overlap, results, details) if self.report_uri else None
-        if page is None or not self._write(page):
+        if page is None or not write_report(page, str(self.report_uri), self.hook, self.log):
             figures["report_uri"] = None
         if failed := [str(outcome) for outcome in results if outcome.state == "failed"]:
             # A task that fails returns nothing, and this is when people look at its figures.
@@ -325,25 +325,6 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
         except Exception:
             self.log.exception("The report could not be made.")
             return None
-
-    def _write(self, page: str) -> bool:
-        """Write the report, and return whether that was possible; an error is logged and hides no other."""
-        uri = str(self.report_uri)
-        try:
-            place = parse_report_uri(uri)
-            if isinstance(place, S3Uri):
-                self.hook.s3_client().put_object(
-                    Bucket=place.bucket, Key=place.key, Body=page.encode(), ContentType="text/html; charset=utf-8"
-                )
-            else:
-                # Not everybody on the machine may see users' ids.
-                place.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                place.path.write_text(page, encoding="utf-8")
-        except Exception:
-            self.log.exception("The report could not be written to %s.", uri)
-            return False
-        self.log.info("Wrote the report to %s.", uri)
-        return True
 
 
 def _share(part: int, whole: int | None) -> float | None:

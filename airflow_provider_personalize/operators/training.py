@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Literal
 
+from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 
-from airflow_provider_personalize.arguments import Reader, flag, form, one_of, required
+from airflow_provider_personalize.arguments import ReadArguments, Reader, flag, form, is_settled, one_of, required
 from airflow_provider_personalize.compat import Context
-from airflow_provider_personalize.exceptions import InvalidRequestError, ServiceError
-from airflow_provider_personalize.hooks.personalize import IfJobExists
+from airflow_provider_personalize.exceptions import InvalidRequestError, ServiceError, SolutionVersionCheckError
+from airflow_provider_personalize.hooks.personalize import IfJobExists, PersonalizeHook
 from airflow_provider_personalize.operators.base import DEFAULT_QUOTA_WAIT, PersonalizeCreateJobOperator
-from airflow_provider_personalize.operators.mixins import passed_on
+from airflow_provider_personalize.operators.mixins import PersonalizeTaskMixin, passed_on
+from airflow_provider_personalize.operators.reports import write_report
+from airflow_provider_personalize.operators.version_figures import judged, measure
+from airflow_provider_personalize.quality.report import parse_report_uri, render_model_report
+from airflow_provider_personalize.quality.thresholds import TO_BASELINE, Outcome, read_metric_checks
 from airflow_provider_personalize.service.kinds import SOLUTION_VERSION, ResourceStatus, State, read_status
-from airflow_provider_personalize.service.names import parse_solution_arn
+from airflow_provider_personalize.service.names import parse_solution_arn, parse_solution_version_arn
 from airflow_provider_personalize.service.recipes import RECIPES, takes_updates
+from airflow_provider_personalize.service.requests import read_tags
 from airflow_provider_personalize.service.waits import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT
 
 TrainingMode = Literal["FULL", "UPDATE", "AUTOTRAIN"]
@@ -179,6 +185,135 @@ class PersonalizeCreateSolutionVersionOperator(PersonalizeCreateJobOperator):
             "trains anew. %s",
             self._job_arn,
         )
+
+
+class PersonalizeSolutionVersionCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBaseOperator[PersonalizeHook]):
+    """
+    Check a solution version before it is used, and tag one that passes.
+
+    The figures are the metrics of ``GetSolutionMetrics``, by their names there, such as ``coverage`` and
+    ``normalized_discounted_cumulative_gain_at_10``. With ``_to_previous`` behind it, a name stands for the metric
+    divided by that of the version before, and with ``_to_baseline`` for the metric divided by the baseline's: ``1`` is
+    as good.
+
+    The version before is the newest ACTIVE one that is older; with ``pass_tags``, the newest older one that has passed,
+    where there is one, so that a bad version sets no standard for the next.
+
+    .. seealso:: https://docs.aws.amazon.com/personalize/latest/dg/API_GetSolutionMetrics.html
+
+    :param solution_version_arn: The solution version, as ``PersonalizeCreateSolutionVersionOperator`` returns it.
+    :param checks: What has to hold, or else the task fails, with no retry:
+        ``{"precision_at_10_to_previous": {"geq_to": 0.9}}``. Conditions are those of Airflow's SQL checks:
+        ``equal_to``, ``greater_than``, ``geq_to``, ``less_than`` and ``leq_to``. A metric that is not known does not
+        hold; only a comparison with the version before is excused, where there is none.
+    :param warn_checks: What should hold; otherwise the task warns.
+    :param baseline_solution_arn: A solution to compare with, whose newest ACTIVE version is the baseline: one of the
+        recipe Popularity-Count tells whether the model is better than a list of what is popular.
+    :param pass_tags: The tags that a version that passes gets, for the ``require_tags`` of the create operators.
+    :param report_uri: Where to write the report, an HTML page, also when the task fails: a path, ``file:///…``, or
+        ``s3://bucket/key``. If it cannot be written, that is logged, and the outcome is the same.
+    :return: ``solution_version_arn``, ``metrics``, the comparisons by their names, ``training_hours``, ``previous`` and
+        ``baseline`` (each with its ``solution_version_arn`` and ``metrics``, or None), and ``report_uri``, None where
+        there is no report. They are in XCom also when the task fails.
+    :raises InvalidRequestError: if literal ``checks``, ``warn_checks`` or ``report_uri`` cannot be right.
+    """
+
+    aws_hook_class = PersonalizeHook
+    ui_color = "#e6f2ea"
+    template_fields: Sequence[str] = aws_template_fields(
+        "baseline_solution_arn", "checks", "pass_tags", "report_uri", "solution_version_arn", "warn_checks"
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"checks": "json", "pass_tags": "json", "warn_checks": "json"}
+    argument_readers: ClassVar[Mapping[str, Reader]] = {
+        "solution_version_arn": required(form(parse_solution_version_arn)),
+        "baseline_solution_arn": form(parse_solution_arn),
+        "checks": read_metric_checks,
+        "warn_checks": read_metric_checks,
+        "pass_tags": read_tags,
+    }
+
+    def __init__(
+        self,
+        *,
+        solution_version_arn: str,
+        checks: Mapping[str, Mapping[str, Any]] | None = None,
+        warn_checks: Mapping[str, Mapping[str, Any]] | None = None,
+        baseline_solution_arn: str | None = None,
+        pass_tags: dict[str, str] | None = None,
+        report_uri: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.solution_version_arn = solution_version_arn
+        self.checks = checks
+        self.warn_checks = warn_checks
+        self.baseline_solution_arn = baseline_solution_arn
+        self.pass_tags = pass_tags
+        self.report_uri = report_uri
+        self.check_literals()
+        # Not where the others are read: one that a template got wrong must not keep the verdict back.
+        if is_settled(report_uri) and report_uri is not None:
+            parse_report_uri(report_uri)
+
+    def conflicts(self, known: Mapping[str, Any]) -> Iterator[str]:
+        """Yield an error for each check that compares with a baseline where none is given."""
+        if "baseline_solution_arn" not in known or known["baseline_solution_arn"]:
+            return
+        for parameter in sorted({"checks", "warn_checks"} & known.keys()):
+            for figure in known[parameter] or {}:
+                if figure.endswith(TO_BASELINE):
+                    yield f"{parameter}: {figure} is known only with baseline_solution_arn: give it, too."
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """
+        Read the metrics, write the report, compare, and tag a version that passes.
+
+        :raises SolutionVersionCheckError: if a metric does not meet ``checks``; it is an ``AirflowFailException``, too.
+        :raises InvalidRequestError: if the version is not ACTIVE.
+        """
+        self.read_arguments()
+        figures = measure(
+            self.hook,
+            self.solution_version_arn,
+            baseline_solution_arn=self.baseline_solution_arn,
+            pass_tags=self.pass_tags,
+            log=self.log,
+        )
+        results = [
+            outcome
+            for expected, otherwise in ((self.checks, "failed"), (self.warn_checks, "warned"))
+            for outcome in judged(figures, expected or {}, otherwise)
+        ]
+        self.log.info("Metrics of %s: %s", self.solution_version_arn, figures["metrics"])
+        for outcome in results:
+            level = self.log.warning if outcome.state in {"failed", "warned"} else self.log.info
+            level("%s: %s.", outcome.state.capitalize(), outcome)
+        page = self._page(figures, results) if self.report_uri else None
+        figures["report_uri"] = (
+            self.report_uri
+            if page is not None and write_report(page, str(self.report_uri), self.hook, self.log)
+            else None
+        )
+        if failed := [str(outcome) for outcome in results if outcome.state == "failed"]:
+            # A task that fails returns nothing, and this is when people look at its figures.
+            context["ti"].xcom_push(key="return_value", value=figures)
+            raise SolutionVersionCheckError(
+                solution_version_arn=self.solution_version_arn,
+                failed=failed,
+                figures=figures,
+                report_uri=figures["report_uri"],
+            )
+        if self.pass_tags:
+            self.hook.tag(self.solution_version_arn, self.pass_tags)
+            self.log.info("Tagged the version with %s. %s", self.pass_tags, self.solution_version_arn)
+        return figures
+
+    def _page(self, figures: Mapping[str, Any], results: Sequence[Outcome]) -> str | None:
+        try:
+            return render_model_report(figures=figures, results=results)
+        except Exception:
+            self.log.exception("The report could not be made.")
+            return None
 
 
 def _run_began(context: Context) -> datetime | None:

@@ -47,21 +47,17 @@ def render_report(
     :param details: What is missing, in sentences.
     :return: One HTML page that loads nothing else.
     """
-    from jinja2 import Environment, FileSystemLoader
-
-    states = {outcome.state for outcome in results}
     entities, items = _WORDS.get(kind, ("users", "items"))
-    verdict = next((state for state in _STATES[:2] if state in states), "passed")
     state_of = _tile_states(results)
-    templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
-    return templates.get_template("report.html").render(
+    return _page(
+        "report.html",
         table=table,
         slice=now.name,
         before=before.name if before else None,
         figures=figures,
         entities=entities,
         items=items,
-        verdict=verdict,
+        verdict=_verdict(results),
         state_of=state_of,
         results=results,
         details=details,
@@ -70,6 +66,55 @@ def render_report(
         top_bars=_top_bars(now, before, before_top, titles),
         overlap_bars=_overlap_bars(overlap),
     )
+
+
+def render_model_report(
+    *,
+    figures: Mapping[str, Any],
+    results: Sequence[Outcome],
+) -> str:
+    """
+    Return the report on a solution version as HTML.
+
+    :param figures: What the check of the version returns.
+    :param results: The outcomes of the checks.
+    :return: One HTML page that loads nothing else.
+    """
+    state_of = _tile_states(results)
+    previous, baseline = figures["previous"] or {}, figures["baseline"] or {}
+    rows = [
+        {
+            "name": name,
+            "value": value,
+            "before": previous.get("metrics", {}).get(name),
+            "baseline": baseline.get("metrics", {}).get(name),
+            "state": state_of.get(name, ""),
+        }
+        for name, value in sorted(figures["metrics"].items())
+    ]
+    return _page(
+        "model_report.html",
+        version=figures["solution_version_arn"].partition(":solution/")[2],
+        training_hours=figures["training_hours"],
+        previous=previous.get("solution_version_arn", "").rpartition("/")[2],
+        baseline=baseline.get("solution_version_arn", "").partition(":solution/")[2],
+        verdict=_verdict(results),
+        rows=rows,
+        results=results,
+        format_figure=format_figure,
+    )
+
+
+def _page(template: str, **values: Any) -> str:
+    from jinja2 import Environment, FileSystemLoader
+
+    templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+    return templates.get_template(template).render(**values)
+
+
+def _verdict(results: Sequence[Outcome]) -> str:
+    states = {outcome.state for outcome in results}
+    return next((state for state in _STATES[:2] if state in states), "passed")
 
 
 def parse_report_uri(uri: Any) -> S3Uri | FileUri:

@@ -1,9 +1,10 @@
-"""What is expected of figures, and whether they meet it. Pure."""
+"""What is expected of figures, those of output and those of models, and whether they meet it. Pure."""
 
 from __future__ import annotations
 
 import math
 import operator
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -34,6 +35,9 @@ _CONDITIONS: Mapping[str, tuple[str, Callable[[float, float], bool]]] = {
 }
 #: Figures between 0 and 1.
 SHARES = frozenset({"top_item_share", "overlap", "entity_coverage", "catalog_coverage", "reject_rate"})
+#: What a metric's name ends in where it is a model's metric divided by that of the version before, or of the baseline.
+TO_PREVIOUS, TO_BASELINE = "_to_previous", "_to_baseline"
+_METRIC = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
 #: Conditions that a slice without rows does not meet, unless they are about 0.
 _FROM_BELOW = frozenset({"equal_to", "greater_than", "geq_to"})
 
@@ -62,6 +66,9 @@ class Outcome(NamedTuple):
 
 def format_figure(figure: str, value: float) -> str:
     """Return a figure's value for people: a share as a percentage."""
+    if figure not in FIGURES:
+        # A model's metric, of which the digits behind the point are what tells two models apart.
+        return f"{value:.4f}".rstrip("0").rstrip(".")
     if figure not in SHARES:
         return f"{value:,.1f}".removesuffix(".0")
     # With so many digits that 99.99 % does not look like 100 %, nor 0.01 % like none.
@@ -80,12 +87,30 @@ def read_checks(parameter: str, value: Any) -> Checks:
     :param value: The parameter's value.
     :raises InvalidRequestError: if it is not a dict of checks.
     """
+    return _read(parameter, value, lambda figure: figure in FIGURES, f"figures among {', '.join(FIGURES)}")
+
+
+def read_metric_checks(parameter: str, value: Any) -> Checks:
+    """
+    Return checks of a model's metrics, ``{metric: {condition: number}}``, or the text of that, as numbers.
+
+    Which metrics there are depends on the recipe, so only the form of a name is checked.
+
+    :param parameter: The parameter's name, for errors.
+    :param value: The parameter's value.
+    :raises InvalidRequestError: if it is not a dict of checks.
+    """
+    expected = "the names of metrics, as coverage or precision_at_10_to_previous"
+    return _read(parameter, value, lambda name: bool(_METRIC.fullmatch(name)), expected)
+
+
+def _read(parameter: str, value: Any, is_known: Callable[[str], bool], expected: str) -> Checks:
     read: dict[str, dict[str, float]] = {}
     for figure, conditions in (mapping(parameter, value) or {}).items():
         if not is_settled(figure) or not is_settled(conditions):
             continue
-        if figure not in FIGURES:
-            raise InvalidRequestError(f"{parameter}: expected figures among {', '.join(FIGURES)}, got {figure!r}.")
+        if not is_known(figure):
+            raise InvalidRequestError(f"{parameter}: expected {expected}, got {figure!r}.")
         if not isinstance(conditions, Mapping) or not conditions or not set(conditions) <= set(_CONDITIONS):
             raise InvalidRequestError(
                 f"{parameter}: expected conditions for {figure} such as {{'geq_to': 0.9}}, of "
@@ -140,15 +165,15 @@ def outcomes(
     """
     Return whether figures meet what is expected of them.
 
-    A figure that is not known does not meet what is expected of it. Only ``overlap`` is excused, where there is no
-    slice before.
+    A figure that is not known does not meet what is expected of it. Only a comparison with what was before is excused,
+    where there was nothing.
 
     :param figures: The figures' values, None where one is not known.
     :param checks: What is expected.
     :param otherwise: The state of a figure that does not meet it: ``failed`` or ``warned``.
     :param missing: Why figures are not known.
     :param nothing: A sentence's part that says that there are no rows, if so. An upper bound is not met then.
-    :param first: Whether there is no slice before.
+    :param first: Whether there is no slice, or no version, before.
     """
     found = []
     for figure, conditions in checks.items():
@@ -157,7 +182,7 @@ def outcomes(
         kept = value is not None and all(_CONDITIONS[name][1](value, number) for name, number in conditions.items())
         if nothing and not _FROM_BELOW & set(conditions):
             kept = False
-        excused = figure == "overlap" and first and not nothing
+        excused = (figure == "overlap" or figure.endswith(TO_PREVIOUS)) and first and not nothing
         state = "passed" if kept else "unknown" if excused else otherwise
         reason = nothing or (missing.get(figure, "") if value is None else "")
         found.append(Outcome(figure, expected, value, state, reason if state == otherwise else ""))

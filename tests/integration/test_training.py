@@ -8,11 +8,19 @@ import boto3
 import pytest
 
 from airflow_provider_personalize.compat import AirflowFailException, TaskDeferred
-from airflow_provider_personalize.exceptions import InvalidRequestError, JobConflictError, JobFailedError
+from airflow_provider_personalize.exceptions import (
+    InvalidRequestError,
+    JobConflictError,
+    JobFailedError,
+    SolutionVersionCheckError,
+)
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.hooks.versions import CLAIM_TAG
 from airflow_provider_personalize.local import LocalPersonalize
-from airflow_provider_personalize.operators.training import PersonalizeCreateSolutionVersionOperator
+from airflow_provider_personalize.operators.training import (
+    PersonalizeCreateSolutionVersionOperator,
+    PersonalizeSolutionVersionCheckOperator,
+)
 from tests.integration.test_jobs import both_halves, context, event_of, inference, run_through
 
 CREATE = {"operation": "CreateSolutionVersion"}
@@ -216,3 +224,76 @@ def test_jobs_run_on_the_newest_version_that_has_the_tags(service, log):
     assert service.controls.state()["calls"]["ListTagsForResource"] == before + 1
     with pytest.raises(InvalidRequestError, match="require_tags: expected solution_arn"):
         inference(service, require_tags={"checked": "passed"})
+
+
+NDCG = "normalized_discounted_cumulative_gain_at_10"
+
+
+def checking(service, arn, **changes):
+    baseline = service.solution_arns["popularity-count"]
+    arguments = {"task_id": "check", "solution_version_arn": arn, "baseline_solution_arn": baseline, **changes}
+    return PersonalizeSolutionVersionCheckOperator(**arguments)
+
+
+def fake_metrics(monkeypatch, **by_arn):
+    """Let versions have other metrics than the stand-in measured."""
+    measured = PersonalizeHook.metrics_of
+    monkeypatch.setattr(
+        PersonalizeHook, "metrics_of", lambda self, arn: measured(self, arn) | by_arn.get(arn.rpartition("/")[2], {})
+    )
+
+
+def test_a_version_that_passes_is_tagged_and_one_that_fails_is_not(local, monkeypatch, tmp_path, log):
+    good = local.solution_version_arns["user-personalization"]
+    asked = {
+        "checks": {NDCG: {"greater_than": 0}, f"{NDCG}_to_previous": {"geq_to": 0.9}},
+        "warn_checks": {"coverage": {"geq_to": 2}, f"{NDCG}_to_baseline": {"greater_than": 0}},
+        "pass_tags": {"checked": "passed"},
+    }
+    figures = checking(local, good, report_uri=str(tmp_path / "good.html"), **asked).execute(context())
+    measured = client().get_solution_metrics(solutionVersionArn=good)["metrics"]
+    baseline = local.solution_version_arns["popularity-count"]
+    popular = client().get_solution_metrics(solutionVersionArn=baseline)["metrics"]
+    assert figures["metrics"] == measured
+    assert figures["previous"] is None
+    assert figures["baseline"] == {"solution_version_arn": baseline, "metrics": popular}
+    assert figures[f"{NDCG}_to_baseline"] == measured[NDCG] / popular[NDCG]
+    assert tags(good)["checked"] == "passed"
+    assert "Warned: coverage is" in log()
+    assert "Look before you use it" in (tmp_path / "good.html").read_text()
+
+    worse = training(local, wait_for_completion=True).execute(context())
+    worst = training(local, wait_for_completion=True).execute(context(run_id="manual__2"))
+    # The version that failed sets no standard: the last one is compared with the good one.
+    fake_metrics(
+        monkeypatch,
+        **{
+            worse.rpartition("/")[2]: {NDCG: measured[NDCG] / 2},
+            worst.rpartition("/")[2]: {NDCG: measured[NDCG] / 2.1},
+        },
+    )
+    for arn, ratio in ((worse, "0.5"), (worst, "0.4762")):
+        ctx = context()
+        with pytest.raises(SolutionVersionCheckError, match=f"{NDCG}_to_previous is {ratio}, expected ≥ 0.9") as caught:
+            checking(local, arn, report_uri=str(tmp_path / "bad.html"), **asked).execute(ctx)
+        assert isinstance(caught.value, AirflowFailException)
+        assert ctx["ti"].pushed["return_value"]["previous"]["solution_version_arn"] == good
+        assert "checked" not in tags(arn)
+        page = (tmp_path / "bad.html").read_text()
+        assert "Not good enough" in page
+        assert arn.rpartition("/")[2] in page
+
+
+def test_what_cannot_be_checked(local):
+    arn = local.solution_version_arns["user-personalization"]
+    with pytest.raises(SolutionVersionCheckError, match=r"recall_at_7 is not known.*the metrics of this recipe are"):
+        checking(local, arn, checks={"recall_at_7": {"geq_to": 0.1}}).execute(context())
+    with pytest.raises(InvalidRequestError, match="known only with baseline_solution_arn"):
+        checking(local, arn, checks={f"{NDCG}_to_baseline": {"geq_to": 1}}, baseline_solution_arn=None)
+    with pytest.raises(InvalidRequestError, match="expected conditions for coverage"):
+        checking(local, arn, checks={"coverage": {"at_least": 1}})
+    local.controls.add_fault("never_finish")
+    pending = training(local).execute(context())
+    with pytest.raises(InvalidRequestError, match="expected an ACTIVE solution version, got one in CREATE") as caught:
+        checking(local, pending).execute(context())
+    assert not isinstance(caught.value, AirflowFailException)
