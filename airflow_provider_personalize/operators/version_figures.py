@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from logging import Logger
 from typing import Any
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.quality.thresholds import TO_BASELINE, TO_PREVIOUS, Checks, Outcome, outcomes
 from airflow_provider_personalize.service.kinds import SOLUTION_VERSION, State, read_status, solution_arn_of
+from airflow_provider_personalize.service.waits import Logger
 
 
 def measure(

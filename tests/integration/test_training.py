@@ -265,13 +265,8 @@ def test_a_version_that_passes_is_tagged_and_one_that_fails_is_not(local, monkey
     worse = training(local, wait_for_completion=True).execute(context())
     worst = training(local, wait_for_completion=True).execute(context(run_id="manual__2"))
     # The version that failed sets no standard: the last one is compared with the good one.
-    fake_metrics(
-        monkeypatch,
-        **{
-            worse.rpartition("/")[2]: {NDCG: measured[NDCG] / 2},
-            worst.rpartition("/")[2]: {NDCG: measured[NDCG] / 2.1},
-        },
-    )
+    halves = {worse.rpartition("/")[2]: {NDCG: measured[NDCG] / 2}}
+    fake_metrics(monkeypatch, **halves, **{worst.rpartition("/")[2]: {NDCG: measured[NDCG] / 2.1}})
     for arn, ratio in ((worse, "0.5"), (worst, "0.4762")):
         ctx = context()
         with pytest.raises(SolutionVersionCheckError, match=f"{NDCG}_to_previous is {ratio}, expected ≥ 0.9") as caught:
