@@ -241,9 +241,19 @@ class PersonalizeSolutionVersionCheckOperator(ReadArguments, PersonalizeTaskMixi
         baseline_solution_arn: str | None = None,
         pass_tags: dict[str, str] | None = None,
         report_uri: str | None = None,
+        aws_conn_id: str | None = "aws_default",
+        region_name: str | None = None,
+        verify: bool | str | None = None,
+        botocore_config: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(
+            aws_conn_id=aws_conn_id,
+            region_name=region_name,
+            verify=verify,
+            botocore_config=botocore_config,
+            **kwargs,
+        )
         self.solution_version_arn = solution_version_arn
         self.checks = checks
         self.warn_checks = warn_checks
@@ -289,11 +299,8 @@ class PersonalizeSolutionVersionCheckOperator(ReadArguments, PersonalizeTaskMixi
             level = self.log.warning if outcome.state in {"failed", "warned"} else self.log.info
             level("%s: %s.", outcome.state.capitalize(), outcome)
         page = self._page(figures, results) if self.report_uri else None
-        figures["report_uri"] = (
-            self.report_uri
-            if page is not None and write_report(page, str(self.report_uri), self.hook, self.log)
-            else None
-        )
+        is_written = page is not None and write_report(page, str(self.report_uri), self.hook, self.log)
+        figures["report_uri"] = self.report_uri if is_written else None
         if failed := [str(outcome) for outcome in results if outcome.state == "failed"]:
             # A task that fails returns nothing, and this is when people look at its figures.
             context["ti"].xcom_push(key="return_value", value=figures)
