@@ -70,7 +70,7 @@ TOLD_ON = {
     "docs/reference/jobs.md": ["PersonalizeCreateBatchInferenceJobOperator", "PersonalizeBatchInferenceJobSensor"],
     "docs/reference/training.md": [
         "PersonalizeCreateSolutionVersionOperator",
-        "PersonalizeCreateBatchInferenceJobOperator",
+        "PersonalizeSolutionVersionCheckOperator",
     ],
     "docs/reference/data-jobs.md": [
         "PersonalizeCreateDatasetImportJobOperator",
