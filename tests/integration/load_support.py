@@ -120,7 +120,9 @@ def mariadb(folder: Path) -> Iterator[int]:
         "MySQLdb", reason="needs the extra mysql: apt-get install libmariadb-dev pkg-config gcc, then make venv"
     )
     as_user = ["--user=root"] if os.geteuid() == 0 else []
-    data = ["--no-defaults", f"--datadir={folder / 'data'}", *as_user]
+    # A server that starts sweeps its folder for temporary files: those of another one must not lie there.
+    (folder / "tmp").mkdir()
+    data = ["--no-defaults", f"--datadir={folder / 'data'}", f"--tmpdir={folder / 'tmp'}", *as_user]
     subprocess.run(
         ["mariadb-install-db", *data, "--auth-root-authentication-method=normal", "--skip-test-db"],
         check=True,
