@@ -14,8 +14,6 @@ from tests import house
 CHEAP = ("airflow", "boto3", "botocore", "urllib3")
 #: Of Airflow's providers, those that the package cannot do without.
 CHEAP_PROVIDERS = ("amazon", "common")
-#: What is still to be mended; this list only gets shorter.
-STILL_IN_CIRCLES = ("local.conditions",)
 #: The rooms that a DAG file imports.
 AIRFLOWS = {"hooks", "links", "operators", "sensors", "transfers", "triggers"}
 
@@ -26,7 +24,7 @@ def test_every_room_stands_somewhere_and_imports_nothing_above_it():
 
 def test_there_is_no_circle():
     """Among modules or rooms; neither by imports in functions nor by those for type checkers."""
-    assert [one for one in house.circles() if not any(name in one for name in STILL_IN_CIRCLES)] == []
+    assert house.circles() == []
 
 
 def test_nothing_outside_the_stand_in_imports_it():
