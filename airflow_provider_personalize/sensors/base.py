@@ -88,7 +88,7 @@ class PersonalizeWaitSensor(ReadArguments, ResourceWaiterMixin, AwsBaseSensor[Pe
         arn = self._awaited_arn
         if self.deferrable:
             deadline = self._deadline(context, self.timeout)
-            watch = self._watch = Watch(arn, deadline, self.log, until=self.until)
+            watch = self._watch = Watch(arn, deadline, self.log, time.time(), self.until)
             # One look first: what has ended already needs no triggerer.
             if not self._has_come(context):
                 seen = watch.last_seen

@@ -11,6 +11,7 @@ from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
+import airflow
 import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.httpsession import URLLib3Session
@@ -315,9 +316,19 @@ class TestClientThatCannotBeMade:
         assert sts == [(None, 200)]
 
 
+@pytest.fixture(autouse=True)
+def first_look(monkeypatch):
+    """When the sensor of :func:`rescheduled` looked first: Airflow 2 asks its database, Airflow 3 the task instance."""
+    seen = {"first": None}
+    if airflow.__version__.startswith("2."):
+        monkeypatch.setattr("airflow.sensors.base._orig_start_date", lambda **_: seen["first"])
+    rescheduled.seen = seen
+
+
 def rescheduled(hours, **changes):
     """The context of a rescheduled sensor whose first look was so many hours ago; None: this is the first."""
     first = None if hours is None else datetime.now(UTC) - timedelta(hours=hours)
+    rescheduled.seen["first"] = first
     return context(get_first_reschedule_date=lambda _: first, max_tries=0, **changes)
 
 

@@ -23,7 +23,9 @@ def addresses(partition="aws", region="eu-west-1", output="s3://shop/out/nightly
     }
     pushed = {}
     ti = SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value}))
-    persist_job_links({"ti": ti}, SimpleNamespace(do_xcom_push=True), read_status(BATCH_INFERENCE_JOB, job))
+    # The Amazon provider of Airflow 2 pushes through the operator.
+    operator = SimpleNamespace(do_xcom_push=True, xcom_push=lambda context, key, value: ti.xcom_push(key, value))
+    persist_job_links({"ti": ti}, operator, read_status(BATCH_INFERENCE_JOB, job))
     return {link.name: link.format_link(**pushed[link.key]) for link in JOB_LINKS if link.key in pushed}
 
 

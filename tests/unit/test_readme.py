@@ -164,10 +164,7 @@ def test_python_calls_the_operators_as_they_are():
 def test_the_dags_of_the_first_pages_parse(page, tasks):
     [code] = blocks("python", PAGES[page])
     assert len(code.splitlines()) <= 40
-    try:
-        import airflow.sdk  # noqa: F401
-    except ImportError:
-        code = code.replace("from airflow.sdk import", "from airflow import")
+    pytest.importorskip("airflow.sdk", reason="the DAGs of the first pages are written for Airflow 3")
     found = {}
     exec(compile(code, page, "exec"), found)
     assert found["prepare"].dag.task_dict["load"].get_flat_relative_ids(upstream=True) == tasks
