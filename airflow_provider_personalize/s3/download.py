@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import closing
 from itertools import groupby
 from pathlib import Path
@@ -31,6 +31,8 @@ from airflow_provider_personalize.uris import FileUri, S3Uri, parse_s3_uri, pars
 #: Bytes in one request, and requests at once.
 PART = 4 << 20
 PARTS_AT_ONCE = 4
+#: The longest that a thread waits for a part without waking up, in seconds.
+WAKE = 0.5
 #: Bytes handed on at once: what is parsed as one batch.
 BLOCK = 1 << 19
 #: Tries without a byte of progress before an S3 object is given up; about a minute and a half.
@@ -98,6 +100,9 @@ def _fetched(
             if not coming:
                 return
             uri, future = coming.popleft()
+            # Woken again and again: a signal, as execution_timeout's, interrupts this thread only where it is awake.
+            while not wait([future], timeout=WAKE).done:
+                pass
             data = future.result()
             del future
             for begin in range(0, len(data), BLOCK):

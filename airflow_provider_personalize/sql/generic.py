@@ -39,7 +39,7 @@ class GenericTable(SqlTable):
         """Look at the table's columns; no other connection sees those that this transaction has made."""
         if self._created is None:
             return super().look()
-        self.existing = {self.fold(name): TableColumn("", optional=True) for name in self._created}
+        self.existing = {self.fold(name): TableColumn(self.types[kind], True) for name, kind in self._created.items()}
         return True
 
     def describe(self) -> Mapping[str, TableColumn] | None:

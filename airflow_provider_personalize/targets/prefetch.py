@@ -54,7 +54,11 @@ def prefetch(items: Iterable[T], depth: int = 2) -> Iterator[Iterator[T]]:
 
     def take() -> Iterator[T]:
         while True:
-            item, error = waiting.get()
+            try:
+                item, error = waiting.get(timeout=_LOOK)
+            except queue.Empty:
+                # Woken again and again: a signal, as execution_timeout's, interrupts a thread only where it is awake.
+                continue
             if isinstance(error, StopIteration):
                 return
             if error is not None:
