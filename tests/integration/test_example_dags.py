@@ -463,7 +463,11 @@ class TestOnDemand:
             ({"sql": "SELECT NULL AS user_id"}, "user_id"),
             ({"sql": "SELECT 1 / 0 AS user_id"}, "division by zero"),
             ({"sql": "SELECT '1' AS user_id; DROP TABLE items"}, "expected one statement"),
-            ({"sql": "WITH gone AS (DELETE FROM items RETURNING item_id) SELECT * FROM gone"}, "data-modifying"),
+            # psycopg 3 declares a cursor for the query, psycopg 2 lets the server open one: each refuses in its words.
+            (
+                {"sql": "WITH gone AS (DELETE FROM items RETURNING item_id) SELECT * FROM gone"},
+                ("data-modifying", "read-only transaction"),
+            ),
             (
                 {"sql": "SELECT '1' AS user_id) AS asked; COMMIT; DROP TABLE items; --", "filter": "genres"}
                 | {"filter_values": {"GENRES": ["Drama"]}},
@@ -482,7 +486,8 @@ class TestOnDemand:
             # What Airflow does not retry.
             with pytest.raises(AirflowFailException, match="Nothing was submitted") as caught:
                 check(arn, params=form | asked)
-            assert sentence in str(caught.value), asked
+            sentences = sentence if isinstance(sentence, tuple) else (sentence,)
+            assert any(words in str(caught.value) for words in sentences), (asked, caught.value)
         assert shop.execute("SELECT count(*) FROM items") == before
         assert local.controls.state()["jobs"] == []
         # The form as it opens, and one that ends as somebody may write it.
