@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -64,6 +64,27 @@ def objects_at(client: Callable[[], Any], uri: str) -> list[StoredObject]:
         hint = "" if is_prefix else " A prefix has to end in '/'."
         raise MissingOutputError(uri=uri, reason=f"output_uri says that there is {what}.{hint}")
     return found
+
+
+def part_of(objects: Sequence[StoredObject], part: int, parts: int) -> list[StoredObject]:
+    """
+    Return one part of objects that several tasks share, each object in one part, the parts of about the same size.
+
+    The same objects are always shared in the same way. Where there are fewer objects than parts, some parts are empty.
+
+    :param objects: All objects.
+    :param part: The number of the part, from 0.
+    :param parts: How many parts there are.
+    """
+    sizes = [0] * parts
+    chosen = set()
+    # The largest first, each to the part that has least so far; an empty one counts, since it takes a request as well.
+    for item in sorted(objects, key=lambda item: (-item.size, item.uri)):
+        lightest = min(range(parts), key=sizes.__getitem__)
+        sizes[lightest] += max(item.size, 1)
+        if lightest == part:
+            chosen.add(item.uri)
+    return [item for item in objects if item.uri in chosen]
 
 
 def list_files(place: FileUri) -> list[StoredObject]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
@@ -22,16 +21,13 @@ from airflow_provider_personalize.arguments import (
     text,
 )
 from airflow_provider_personalize.compat import Context
-from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.lineage import Amount, LoadLineage, load_lineage
-from airflow_provider_personalize.links.personalize import JOB_LINKS, persist_job_links
+from airflow_provider_personalize.links.personalize import JOB_LINKS
+from airflow_provider_personalize.operators.job_output import JobOutput, JobOutputMixin
 from airflow_provider_personalize.operators.mixins import PersonalizeTaskMixin
-from airflow_provider_personalize.output.rows import USER_SEGMENTS, RowKind, read_column_names
-from airflow_provider_personalize.s3.job_objects import objects_of_job
-from airflow_provider_personalize.s3.objects import StoredObject, objects_at
-from airflow_provider_personalize.service.kinds import BATCH_SEGMENT_JOB, State, read_status
-from airflow_provider_personalize.service.names import digest, job_kind_of
+from airflow_provider_personalize.output.rows import read_column_names
+from airflow_provider_personalize.service.names import job_kind_of
 from airflow_provider_personalize.sql.query import database_hook
 from airflow_provider_personalize.targets.loader import Loader
 from airflow_provider_personalize.targets.plan import WRITE_MODES, LoadPlan, WriteMode
@@ -42,7 +38,7 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
 
 
-class PersonalizeToSqlOperator(ReadArguments, PersonalizeTaskMixin, AwsBaseOperator[PersonalizeHook]):
+class PersonalizeToSqlOperator(ReadArguments, JobOutputMixin, PersonalizeTaskMixin, AwsBaseOperator[PersonalizeHook]):
     """
     Load the output of a batch inference or batch segment job into a table: all of it or nothing, once.
 
@@ -157,19 +153,20 @@ class PersonalizeToSqlOperator(ReadArguments, PersonalizeTaskMixin, AwsBaseOpera
         self.rejects_table = rejects_table
         self.max_reject_rate = max_reject_rate
         self.hook_params = hook_params
-        self._s3: Any = None
-        self._loaded = LoadLineage()
+        self.loaded = LoadLineage()
         self.check_literals()
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Load the output."""
         self.read_arguments()
         database = database_hook(self.sql_conn_id, self.hook_params)
-        kind, objects = self._output(context)
-        size = sum(item.size for item in objects)
+        output = self.job_output(context)
+        objects, size = output.objects, output.size
         self.log.info("Loading %s object(s), %.1f MB, into %s.", len(objects), size / 1e6, self.table)
-        plan = self._plan(objects)
-        with Loader(objects, self._s3_client, log=self.log, kind=kind, keep_rejects=bool(self.rejects_table)) as loader:
+        plan = self._plan(output)
+        with Loader(
+            objects, self.s3_client, log=self.log, kind=output.kind, keep_rejects=bool(self.rejects_table)
+        ) as loader:
             columns = plan.columns(loader.kind())
             target = open_target(
                 database,
@@ -179,15 +176,15 @@ class PersonalizeToSqlOperator(ReadArguments, PersonalizeTaskMixin, AwsBaseOpera
                 create_table=self.create_table,
                 rejects_table=self.rejects_table,
             )
-            self._loaded.table = target.table.quoted
+            self.loaded.table = target.table.quoted
             with target:
                 result = loader.load(target, columns)
-                self._loaded.columns = {name: column.type for name, column in target.table.existing.items()}
+                self.loaded.columns = {name: column.type for name, column in target.table.existing.items()}
             counts, seconds = result.counts, loader.progress.seconds
             if result.is_new:
                 self.log.info("Published. %s", loader.progress)
-                self._loaded.read = Amount(counts.lines, size, len(objects))
-                self._loaded.written = Amount(counts.rows)
+                self.loaded.read = Amount(counts.lines, size, len(objects))
+                self.loaded.written = Amount(counts.rows)
             else:
                 self.log.info("%s was appended to %s before: nothing to do.", plan.source, self.table)
         done = {
@@ -203,7 +200,7 @@ class PersonalizeToSqlOperator(ReadArguments, PersonalizeTaskMixin, AwsBaseOpera
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """Return what was loaded, and into which table, for OpenLineage."""
-        return load_lineage(self.sql_conn_id, self._loaded, self.hook_params)
+        return load_lineage(self.sql_conn_id, self.loaded, self.hook_params)
 
     def conflicts(self, known: Mapping[str, Any]) -> Iterator[str]:
         """Yield an error for each combination of arguments that cannot be right."""
@@ -211,43 +208,14 @@ class PersonalizeToSqlOperator(ReadArguments, PersonalizeTaskMixin, AwsBaseOpera
         if known.get("write_mode") == "replace_slice" and "extra_columns" in known and not known["extra_columns"]:
             yield "write_mode='replace_slice' replaces where extra_columns match: expected extra_columns, got none."
 
-    def _s3_client(self) -> Any:
-        # Creating a client takes longer than loading 100,000 rows.
-        self._s3 = self._s3 or self.hook.s3_client()
-        return self._s3
-
-    def _output(self, context: Context) -> tuple[RowKind | None, list[StoredObject]]:
-        if self.output_uri:
-            self._loaded.source_uri = self.output_uri
-            return None, objects_at(self._s3_client, self.output_uri)
-        job_arn = str(self.job_arn)
-        job_kind = job_kind_of(job_arn)
-        description = self.hook.describe_job(job_arn)
-        self._loaded.source_uri = description["jobOutput"]["s3DataDestination"]["path"]
-        status = read_status(job_kind, description)
-        persist_job_links(context, self, replace(status, arn=job_arn))
-        status.raise_if_failed()
-        if status.state is not State.SUCCEEDED:
-            raise InvalidRequestError(
-                f"job_arn: expected a job that is ACTIVE, got one that is {status.status}. Wait for it with a sensor, "
-                f"or with the create operator's deferrable or wait_for_completion. {job_arn}",
-                may_pass=True,
-            )
-        rows = USER_SEGMENTS if job_kind is BATCH_SEGMENT_JOB else None
-        return rows, objects_of_job(self._s3_client(), description)
-
-    def _plan(self, objects: list[StoredObject]) -> LoadPlan:
+    def _plan(self, output: JobOutput) -> LoadPlan:
+        # Which version of the objects it is takes reading files, and matters to these only.
+        is_noted = self.write_mode == "append" or self.rejects_table
         return LoadPlan(
-            source=self.job_arn or self._version(objects),
+            source=output.version() if output.job_arn or is_noted else output.uri,
             write_mode=self.write_mode,
             extra=dict(self.extra_columns or {}),
             column_names=self.column_names or {},
             filter_values_column=self.filter_values_column,
             max_reject_rate=self.max_reject_rate,
         )
-
-    def _version(self, objects: list[StoredObject]) -> str:
-        """Return what identifies this version of the output at ``output_uri``, where that matters."""
-        if self.write_mode != "append" and not self.rejects_table:
-            return str(self.output_uri)
-        return f"{self.output_uri}#{digest([[item.uri, item.version()] for item in objects], 16)}"
