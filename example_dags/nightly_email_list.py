@@ -12,8 +12,11 @@ It runs as it is against the local stand-in (`make demo`). Against AWS, nothing 
 | --- | --- |
 | `personalize_bucket` | the S3 bucket for the jobs' input and output |
 | `personalize_role_arn` | the role that Personalize reads and writes that bucket with |
-| `personalize_solution_arn` | the solution, of a recipe for user personalization; its newest active version is used |
+| `personalize_solution_arn` | the solution, of a recipe for user personalization; its newest version that has passed is used |
 | `email_preview_dir` | the folder for the two pages; by default `email_previews` in Airflow's home |
+
+A version has passed if it has the tag `quality` = `passed`, which `weekly_retrain` gives it after its check. So a night
+after a bad training runs on the last good version, and the log of `recommend` says so.
 
 The database has the tables `subscribers` (`user_id, name, email, subscribed`) and `items` (`item_id, title, genres`).
 The tables `recommendations` and `email_list` are made by the first run.
@@ -88,6 +91,7 @@ with DAG(
     recommend = PersonalizeCreateBatchInferenceJobOperator(
         task_id="recommend",
         solution_arn=SOLUTION,
+        require_tags={"quality": "passed"},
         role_arn=ROLE,
         input_uri=prepare.output,
         output_uri=f"{FOLDER}/output/",

@@ -14,6 +14,8 @@ from airflow_provider_personalize.service.statuses import ACTIVE, CREATE_FAILED,
 
 #: The dataset group that the ready solutions belong to.
 READY_GROUP = "personalize-local"
+#: The tags of the solution versions that stand ready, which the example DAGs ask for.
+READY_TAGS = {"quality": "passed"}
 #: The regions that have themes.
 THEME_REGIONS = ("us-east-1", "us-west-2", "ap-northeast-1")
 DAY = 24 * 60 * 60

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_personalize.local.catalog import DAY, READY_GROUP, SOLUTIONS
+from airflow_provider_personalize.local.catalog import DAY, READY_GROUP, READY_TAGS, SOLUTIONS
 from airflow_provider_personalize.local.drafts import Learned
 from airflow_provider_personalize.local.resources import Region
 from airflow_provider_personalize.service.kinds import DATASET_GROUP, SOLUTION, SOLUTION_VERSION
@@ -54,6 +54,8 @@ def stock(region: Region, now: float, group_content: Any, recommender: Any) -> N
                 ready=True,
             )
             version.settled, version.updated = status, ended
+            if status == ACTIVE:
+                region.tags[version.arn] = [{"tagKey": key, "tagValue": value} for key, value in READY_TAGS.items()]
             if status == CREATE_FAILED:
                 # Assumption: the text; no recorded one was found.
                 version.failure_reason = "Internal error: the training did not end."
