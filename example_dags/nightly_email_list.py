@@ -12,7 +12,7 @@ It runs as it is against the local stand-in (`make demo`). Against AWS, nothing 
 | --- | --- |
 | `personalize_bucket` | the S3 bucket for the jobs' input and output |
 | `personalize_role_arn` | the role that Personalize reads and writes that bucket with |
-| `personalize_solution_arn` | the solution, of a recipe for user personalization; its newest version that has passed is used |
+| `personalize_solution_arn` | the solution, for user personalization; its newest version that has passed is used |
 | `email_preview_dir` | the folder for the two pages; by default `email_previews` in Airflow's home |
 
 A version has passed if it has the tag `quality` = `passed`, which `weekly_retrain` gives it after its check. So a night
