@@ -18,8 +18,9 @@ from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.input.dataset_values import MAX_CATEGORY_LENGTH, Write, writer
 from airflow_provider_personalize.input.values import plain_ids
 from airflow_provider_personalize.service.data_requests import ImportMode
+from airflow_provider_personalize.service.names import folded
 from airflow_provider_personalize.service.recipes import MAX_ID_LENGTH
-from airflow_provider_personalize.service.schemas import DatasetSchema, Field, folded
+from airflow_provider_personalize.service.schemas import DatasetSchema, Field
 
 #: The most bytes of one import. The quotas read "100 GB" and "1 GB"; the smaller meaning of that is safe.
 MAX_BYTES = {"FULL": 100_000_000_000, "INCREMENTAL": 1_000_000_000}

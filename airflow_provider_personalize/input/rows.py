@@ -19,17 +19,11 @@ from airflow_provider_personalize.input.values import (
     encode_ids,
     plain_ids,
 )
+from airflow_provider_personalize.service.names import folded
 from airflow_provider_personalize.service.recipes import LINE_KEYS, Keys, Recipe, default_max_lines, describe_keys
 
 #: As the service's own API has it for filters in real time; the batch documentation names no other.
 _PLACEHOLDER = re.compile(r"[A-Za-z0-9_]{1,50}")
-
-
-def folded(column: str) -> str:
-    """Return the name that a query's column is compared by: in lower case, without underscores."""
-    return column.replace("_", "").lower()
-
-
 _KEY_OF = {folded(key): key for key in ENCODERS}
 
 

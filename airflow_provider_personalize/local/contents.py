@@ -10,7 +10,8 @@ import pandas as pd  # type: ignore[import-untyped]
 
 from airflow_provider_personalize.local.recommend import Recommender
 from airflow_provider_personalize.local.tables import assemble
-from airflow_provider_personalize.service.schemas import DatasetSchema, DatasetType, folded
+from airflow_provider_personalize.service.names import folded
+from airflow_provider_personalize.service.schemas import DatasetSchema, DatasetType
 
 #: The key of each type of dataset whose rows replace older ones.
 KEYS: dict[DatasetType, str] = {"ITEMS": "ITEM_ID", "USERS": "USER_ID"}

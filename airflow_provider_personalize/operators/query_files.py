@@ -19,6 +19,8 @@ from airflow_provider_personalize.arguments import (
     required,
     text,
 )
+from airflow_provider_personalize.compat import AirflowSkipException
+from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.lineage import Amount, query_lineage
 from airflow_provider_personalize.operators.mixins import PersonalizeTaskMixin
 from airflow_provider_personalize.s3.multipart import MultipartFiles
@@ -117,6 +119,22 @@ class QueryToFilesOperator(ReadArguments, PersonalizeTaskMixin, AwsBaseOperator[
             upload_args={**encryption, **(self.extra_args or {})},
             renew=self._renewed_client,
             **options,
+        )
+
+    def _refuse_empty(self, files: MultipartFiles, meaning: str) -> None:
+        """
+        Refuse a query without rows, or skip what follows where that is allowed.
+
+        :param files: The files; those of an earlier run are deleted where the task is skipped.
+        :param meaning: What a query without rows means.
+        """
+        prefix = folder(self.s3_uri)
+        if self.allow_empty:
+            files.delete_parts()
+            raise AirflowSkipException(f"The query has no rows: {meaning}, and {prefix} is empty.")
+        raise InvalidRequestError(
+            f"sql: expected at least one row, got none: {meaning}. Check the query and its parameters; or set "
+            f"allow_empty=True to skip the rest of the branch instead. {prefix} is unchanged."
         )
 
     def _renewed_client(self) -> Any:

@@ -10,9 +10,9 @@ from datetime import date, datetime
 from typing import Any
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
-from airflow_provider_personalize.input.rows import folded
 from airflow_provider_personalize.output.rows import RELATED_ITEMS, USER_RECOMMENDATIONS, USER_SEGMENTS, RowKind
 from airflow_provider_personalize.quality.queries import Query
+from airflow_provider_personalize.service.names import folded
 from airflow_provider_personalize.sql.table import VALUE, SqlTable
 
 #: How many of the most frequent items are looked at.

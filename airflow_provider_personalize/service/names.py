@@ -284,3 +284,8 @@ def overlap(input_uri: str, output_uri: str) -> str | None:
         "the other (a path is a prefix: 's3://b/in' takes in 's3://b/in-2/' too), so the next job with this input may "
         "read this one's output as input. Better give each its own folder, ending in '/'."
     )
+
+
+def folded(name: str) -> str:
+    """Return what a column and a field are compared by: ``userId``, ``USER_ID`` and ``user_id`` are one name."""
+    return name.replace("_", "").replace(" ", "").lower()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
+from airflow_provider_personalize.service.names import folded
 
 DatasetType = Literal["INTERACTIONS", "ITEMS", "USERS"]
 DATASET_TYPES: tuple[DatasetType, ...] = get_args(DatasetType)
@@ -273,11 +274,6 @@ def _mark_problems(kind: DatasetType, field: Field, *, is_metadata: bool) -> Ite
         )
     if field.textual and kind != "ITEMS":
         yield f'{field.name}: "textual" is for ITEMS alone'
-
-
-def folded(name: str) -> str:
-    """Return what a column and a field are compared by: ``userId``, ``USER_ID`` and ``user_id`` are one name."""
-    return name.replace("_", "").replace(" ", "").lower()
 
 
 def make_schema(

@@ -3,44 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 
 from airflow_provider_personalize.arguments import (
-    ReadArguments,
     Reader,
-    flag,
     form,
-    mapping,
-    mapping_or_list,
-    required,
-    text,
     texts,
     whole_number,
 )
-from airflow_provider_personalize.compat import AirflowSkipException, Context
-from airflow_provider_personalize.exceptions import InvalidRequestError
+from airflow_provider_personalize.compat import Context
 from airflow_provider_personalize.input.rows import InputRows
-from airflow_provider_personalize.lineage import Amount, query_lineage
-from airflow_provider_personalize.operators.mixins import PersonalizeTaskMixin
+from airflow_provider_personalize.lineage import Amount
+from airflow_provider_personalize.operators.query_files import QueryToFilesOperator, folder
 from airflow_provider_personalize.s3.multipart import MultipartFiles
 from airflow_provider_personalize.service.recipes import batch_recipe
 from airflow_provider_personalize.sql.query import QueryRows, RowBatch, database_hook, stream_query
+from airflow_provider_personalize.sql.write_behind import WriteBehind
 from airflow_provider_personalize.transfers.sql_to_personalize_dataset import (
     SqlToPersonalizeDatasetOperator,
     SqlToPersonalizeUserListOperator,
     personalize_schema,
 )
-from airflow_provider_personalize.uris import S3Uri, parse_s3_uri
-
-if TYPE_CHECKING:
-    from airflow.providers.openlineage.extractors import OperatorLineage
 
 __all__ = [
     "SqlToPersonalizeDatasetOperator",
@@ -53,17 +39,11 @@ __all__ = [
 BATCH_BYTES = 1_000_000
 #: Rows of one fetch, at most.
 BATCH_ROWS = 50_000
-#: Batches that wait for being encoded while the next one is fetched.
-BATCHES_AHEAD = 2
 #: Seconds between two lines of progress in the log.
 LOG_INTERVAL = 5.0
 
 
-def _prefix(uri: str, *, parameter: str = "s3_uri") -> S3Uri:
-    return parse_s3_uri(uri if str(uri).endswith("/") else f"{uri}/", parameter=parameter)
-
-
-class SqlToPersonalizeInputOperator(ReadArguments, PersonalizeTaskMixin, AwsBaseOperator[S3Hook]):
+class SqlToPersonalizeInputOperator(QueryToFilesOperator):
     """
     Run a query and write its rows as input lines of a batch job to S3.
 
@@ -98,40 +78,21 @@ class SqlToPersonalizeInputOperator(ReadArguments, PersonalizeTaskMixin, AwsBase
     :return: The prefix, ending in ``/``: what a job takes as its ``input_uri``.
     """
 
-    aws_hook_class = S3Hook
     template_fields: Sequence[str] = aws_template_fields(
-        "sql",
-        "sql_conn_id",
-        "s3_uri",
+        *(name for name in QueryToFilesOperator.template_fields if name not in aws_template_fields()),
         "filter_values",
-        "parameters",
         "recipe",
-        "hook_params",
-        "kms_key_arn",
-        "extra_args",
     )
-    template_ext: Sequence[str] = (".sql",)
     template_fields_renderers: ClassVar[dict[str, str]] = {
-        "sql": "sql",
+        **QueryToFilesOperator.template_fields_renderers,
         "filter_values": "json",
-        "parameters": "json",
-        "hook_params": "json",
-        "extra_args": "json",
     }
     argument_readers: ClassVar[Mapping[str, Reader]] = {
-        "sql": required(text),
-        "sql_conn_id": required(text),
-        "s3_uri": required(form(_prefix)),
+        **QueryToFilesOperator.argument_readers,
         "filter_values": texts,
-        "parameters": mapping_or_list,
         "recipe": form(batch_recipe),
         "max_lines_per_file": whole_number(1),
-        "allow_empty": flag,
-        "hook_params": mapping,
-        "kms_key_arn": text,
-        "extra_args": mapping,
     }
-    ui_color = "#d8c5f2"
 
     def __init__(
         self,
@@ -153,40 +114,41 @@ class SqlToPersonalizeInputOperator(ReadArguments, PersonalizeTaskMixin, AwsBase
         botocore_config: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        connection: dict[str, Any] = {"aws_conn_id": aws_conn_id, "region_name": region_name, "verify": verify}
-        super().__init__(**connection, botocore_config=botocore_config, **kwargs)
-        self.sql = sql
-        self.sql_conn_id = sql_conn_id
-        self.s3_uri = s3_uri
         self.filter_values = filter_values
-        self.parameters = parameters
         self.recipe = recipe
         self.max_lines_per_file = max_lines_per_file
-        self.allow_empty = allow_empty
-        self.hook_params = hook_params
-        self.kms_key_arn = kms_key_arn
-        self.extra_args = extra_args
-        self._written: Amount | None = None
-        self.check_literals()
+        super().__init__(
+            sql=sql,
+            sql_conn_id=sql_conn_id,
+            s3_uri=s3_uri,
+            parameters=parameters,
+            hook_params=hook_params,
+            kms_key_arn=kms_key_arn,
+            extra_args=extra_args,
+            allow_empty=allow_empty,
+            aws_conn_id=aws_conn_id,
+            region_name=region_name,
+            verify=verify,
+            botocore_config=botocore_config,
+            **kwargs,
+        )
 
     def execute(self, context: Context) -> str:
         """Write the lines, and return their prefix."""
         started = time.monotonic()
         self.read_arguments()
-        prefix = _prefix(self.s3_uri)
+        prefix = folder(self.s3_uri)
         recipe = batch_recipe(self.recipe) if self.recipe else None
         if self.recipe and recipe is None:
             self.log.warning("The recipe %s is new to this package: the columns alone decide.", self.recipe)
         database = database_hook(self.sql_conn_id, self.hook_params)
-        with MultipartFiles(
-            self.hook.get_conn(), prefix, upload_args=self._upload_args(), renew=self._renewed_client
-        ) as files:
+        with self._files() as files:
             with stream_query(database, self.sql, self.parameters) as query:
                 lines = InputRows(query.columns, filter_values=self.filter_values, recipe=recipe)
                 files.max_lines = min(lines.max_lines, self.max_lines_per_file or lines.max_lines)
                 rows = self._copy(query, lines, files)
             if not rows:
-                self._refuse_empty(files, prefix)
+                self._refuse_empty(files, "there is no input for a job")
             file_count = files.file_count
             files.publish()
         self._written = Amount(rows, files.bytes, file_count)
@@ -203,58 +165,25 @@ class SqlToPersonalizeInputOperator(ReadArguments, PersonalizeTaskMixin, AwsBase
         )
         return str(prefix)
 
-    def get_openlineage_facets_on_start(self) -> OperatorLineage[Any, Any]:
-        """Return what the query reads and where its lines go, for OpenLineage, at the start and again at the end."""
-        return query_lineage(
-            self.sql_conn_id,
-            mapping("hook_params", self.hook_params),
-            self.sql,
-            output_uri=str(_prefix(self.s3_uri)),
-            written=self._written,
-        )
-
-    def _renewed_client(self) -> Any:
-        # A new hook: this one keeps the connection that it has read, and its client.
-        return self.aws_hook_class(**self._hook_parameters).get_conn()
-
-    def _upload_args(self) -> dict[str, Any]:
-        encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self.kms_key_arn} if self.kms_key_arn else {}
-        return {**encryption, **(self.extra_args or {})}
-
     def _copy(self, query: QueryRows, lines: InputRows, files: MultipartFiles) -> int:
         """Encode and write the query's rows while the next batch is fetched, and return their number."""
+        rows = encoded = 0
+        logged = started = time.monotonic()
 
-        def write(batch: RowBatch, first_row: int) -> int:
-            return files.write(*lines.encode(batch.rows(), first_row))
+        def write(batch: RowBatch) -> tuple[int, int]:
+            nonlocal encoded
+            first_row = encoded + 1
+            encoded += batch.size
+            return batch.size, files.write(*lines.encode(batch.rows(), first_row))
 
-        rows, started = 0, time.monotonic()
-        logged = started
-        batches: deque[tuple[int, Future[int]]] = deque()
-        with ThreadPoolExecutor(1, thread_name_prefix="personalize-encode") as encoder:
-            try:
-                for batch in query:
-                    job = encoder.submit(write, batch, rows + 1)
-                    batches.append((batch.size, job))
-                    rows += batch.size
-                    if len(batches) > BATCHES_AHEAD:
-                        length, job = batches.popleft()
-                        query.batch_rows = max(1, min(BATCH_ROWS, BATCH_BYTES * length // job.result()))
-                    if (now := time.monotonic()) - logged > LOG_INTERVAL:
-                        logged = now
-                        rate = rows / (now - started)
-                        self.log.info("Read %s rows so far (%s rows/s)", f"{rows:,}", f"{rate:,.0f}")
-                for _, job in batches:
-                    job.result()
-            except BaseException:
-                encoder.shutdown(wait=False, cancel_futures=True)
-                raise
+        with WriteBehind(write) as writer:
+            for batch in query:
+                rows += batch.size
+                if written := writer.put(batch):
+                    length, size = written
+                    query.batch_rows = max(1, min(BATCH_ROWS, BATCH_BYTES * length // size))
+                if (now := time.monotonic()) - logged > LOG_INTERVAL:
+                    logged = now
+                    rate = rows / (now - started)
+                    self.log.info("Read %s rows so far (%s rows/s)", f"{rows:,}", f"{rate:,.0f}")
         return rows
-
-    def _refuse_empty(self, files: MultipartFiles, prefix: S3Uri) -> None:
-        if self.allow_empty:
-            files.delete_parts()
-            raise AirflowSkipException(f"The query has no rows: there is no input for a job, and {prefix} is empty.")
-        raise InvalidRequestError(
-            "sql: expected at least one row, got none: a job cannot run without input lines. Check the query and its "
-            f"parameters; or set allow_empty=True to skip the rest of the branch instead. {prefix} is unchanged."
-        )

@@ -12,13 +12,12 @@ from botocore.exceptions import ClientError
 
 from airflow_provider_personalize.arguments import Reader, exactly_one, form, mapping, one_of
 from airflow_provider_personalize.aws_errors import answers_to, describe_error
-from airflow_provider_personalize.compat import AirflowSkipException, Context
+from airflow_provider_personalize.compat import Context
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.input.dataset import MAX_BYTES
 from airflow_provider_personalize.lineage import Amount
 from airflow_provider_personalize.operators.query_files import QueryToFilesOperator, folder
-from airflow_provider_personalize.s3.multipart import MultipartFiles
 from airflow_provider_personalize.service.data_requests import IMPORT_MODES, ImportMode
 from airflow_provider_personalize.service.names import parse_arn
 from airflow_provider_personalize.service.schemas import DatasetSchema, Field, check_dataset_type, read_schema
@@ -52,7 +51,7 @@ class _QueryToCsvOperator(QueryToFilesOperator):
             copy = DatasetCopy(schema, files, max_bytes=MAX_BYTES[mode], log=self.log)
             rows = copy.run(database, self.sql, self.parameters)
             if not rows.rows and not rows.problems.count:
-                self._refuse_empty(files)
+                self._refuse_empty(files, "there is nothing to import")
             for warning in rows.finish(copy.size, import_mode=mode, has_other_data=has_other_data):
                 self.log.warning("In these rows alone: %s", warning)
             file_count = files.file_count
@@ -74,16 +73,6 @@ class _QueryToCsvOperator(QueryToFilesOperator):
     def _schema_and_state(self) -> tuple[DatasetSchema, bool]:
         """Return what the rows have to be, and whether the dataset has others already."""
         raise NotImplementedError
-
-    def _refuse_empty(self, files: MultipartFiles) -> None:
-        prefix = folder(self.s3_uri)
-        if self.allow_empty:
-            files.delete_parts()
-            raise AirflowSkipException(f"The query has no rows: there is nothing to import, and {prefix} is empty.")
-        raise InvalidRequestError(
-            "sql: expected at least one row, got none. Check the query and its parameters; or set allow_empty=True to "
-            f"skip the rest of the branch instead. {prefix} is unchanged."
-        )
 
 
 class SqlToPersonalizeDatasetOperator(_QueryToCsvOperator):
