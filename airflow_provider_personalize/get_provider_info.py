@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_provider_personalize import __version__
+
 
 def get_provider_info() -> dict[str, Any]:
     """Describe this provider, valid against Airflow's ``provider_info.schema.json``."""
@@ -57,6 +59,26 @@ def get_provider_info() -> dict[str, Any]:
                 "python-module": f"{package}.transfers.personalize_to_sql",
             },
         ],
+        "config": {
+            "personalize": {
+                "description": "Settings for Amazon Personalize.",
+                "options": {
+                    f"price_per_{name}": {
+                        "description": f"What {what}, from AWS's page of prices, in any currency. Tasks then "
+                        "estimate their costs, in their logs and in XCom. Nothing is estimated without it.",
+                        "version_added": __version__,
+                        "type": "float",
+                        "example": example,
+                        "default": None,
+                    }
+                    for name, what, example in (
+                        ("1000_results", "1,000 results of a batch job cost", "0.05"),
+                        ("training_hour", "a training hour costs", "0.25"),
+                        ("gb_imported", "the import of a gigabyte (10⁹ bytes) costs", "0.05"),
+                    )
+                },
+            }
+        },
         "extra-links": [
             f"{package}.links.personalize.{name}"
             for name in ("PersonalizeJobLink", "PersonalizeSolutionLink", "PersonalizeOutputLink")

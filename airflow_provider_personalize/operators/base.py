@@ -16,6 +16,7 @@ from airflow_provider_personalize.compat import Context
 from airflow_provider_personalize.exceptions import JobFailedError, QuotaTimeoutError
 from airflow_provider_personalize.hooks.personalize import IfJobExists, PersonalizeHook, QuotaFullError
 from airflow_provider_personalize.links.personalize import persist_job_links
+from airflow_provider_personalize.operators.costs import Counts
 from airflow_provider_personalize.operators.mixins import ResourceWaiterMixin
 from airflow_provider_personalize.service.kinds import ResourceStatus, State
 from airflow_provider_personalize.service.names import check_job_name, derive_job_name
@@ -120,8 +121,13 @@ class PersonalizeCreateJobOperator(ReadArguments, ResourceWaiterMixin, AwsBaseOp
         """Return the create request, without the job's name. Every argument has been read by then."""
         raise NotImplementedError
 
-    def check_request(self, request: dict[str, Any]) -> None:
-        """Check what can be checked before anything is paid for. Called once, before the first try to create."""
+    def check_request(self, request: dict[str, Any]) -> Counts | None:
+        """
+        Check what can be checked before anything is paid for. Called once, before the first try to create.
+
+        :return: What the job is made of, as far as it was counted, for XCom's key ``counts``.
+        """
+        return None
 
     def named_after(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the part of a request that the derived name depends on: what a retry may find changed is left out."""
@@ -167,7 +173,8 @@ class PersonalizeCreateJobOperator(ReadArguments, ResourceWaiterMixin, AwsBaseOp
         request = {self.resource_kind.name_field: name, **request}
         if not tried:
             self.log.info("Asking for a %s: %s", self.resource_kind.words, json.dumps(request))
-            self.check_request(request)
+            if counts := self.check_request(request):
+                context["ti"].xcom_push(key="counts", value=counts)
         while True:
             try:
                 job = self.create_or_find(context, request)

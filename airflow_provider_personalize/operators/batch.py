@@ -13,6 +13,7 @@ from airflow_provider_personalize.hooks.personalize import IfJobExists
 from airflow_provider_personalize.input.validation import MAX_SEGMENT_USERS
 from airflow_provider_personalize.lineage import job_lineage
 from airflow_provider_personalize.operators.base import DEFAULT_QUOTA_WAIT, PersonalizeCreateJobOperator
+from airflow_provider_personalize.operators.costs import Counts, count_batch
 from airflow_provider_personalize.operators.mixins import passed_on
 from airflow_provider_personalize.operators.preflight import VALIDATE_INPUT, preflight
 from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB
@@ -69,6 +70,9 @@ class PersonalizeBatchJobOperator(PersonalizeCreateJobOperator, abstract=True):
         objects and the beginnings of its first files, against the recipe and the filter, in a second or so. ``whole``:
         every line. All that is wrong is one error, and nothing is created. What cannot be read, because a permission is
         missing, is logged and left to the service. A job that is there already is not checked again.
+    :param max_lines: The most lines of input. Where there are more, nothing is submitted. To count them, all of the
+        input is read.
+    :param max_results_total: The most results, which are the lines times ``num_results``, in the same way.
     """
 
     template_fields: Sequence[str] = aws_template_fields(
@@ -76,6 +80,8 @@ class PersonalizeBatchJobOperator(PersonalizeCreateJobOperator, abstract=True):
         "filter_arn",
         "input_kms_key_arn",
         "input_uri",
+        "max_lines",
+        "max_results_total",
         "num_results",
         "output_kms_key_arn",
         "output_uri",
@@ -100,6 +106,8 @@ class PersonalizeBatchJobOperator(PersonalizeCreateJobOperator, abstract=True):
         "filter_arn": form(parse_filter_arn),
         "input_kms_key_arn": form(check_kms_key_arn),
         "output_kms_key_arn": form(check_kms_key_arn),
+        "max_lines": whole_number(0),
+        "max_results_total": whole_number(0),
         "validate_input": required(one_of(VALIDATE_INPUT)),
         **PersonalizeCreateJobOperator.argument_readers,
     }
@@ -118,6 +126,8 @@ class PersonalizeBatchJobOperator(PersonalizeCreateJobOperator, abstract=True):
         input_kms_key_arn: str | None = None,
         output_kms_key_arn: str | None = None,
         validate_input: ValidateInput = "off",
+        max_lines: int | str | None = None,
+        max_results_total: int | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -132,6 +142,8 @@ class PersonalizeBatchJobOperator(PersonalizeCreateJobOperator, abstract=True):
         self.input_kms_key_arn = input_kms_key_arn
         self.output_kms_key_arn = output_kms_key_arn
         self.validate_input = validate_input
+        self.max_lines = max_lines
+        self.max_results_total = max_results_total
         self.check_literals()
 
     def conflicts(self, known: Mapping[str, Any]) -> Iterator[str]:
@@ -161,16 +173,19 @@ class PersonalizeBatchJobOperator(PersonalizeCreateJobOperator, abstract=True):
         """Return the request with the solution in the place of its version, if the solution was given."""
         return {**request, "solutionVersionArn": self.solution_arn} if self.solution_arn else request
 
-    def check_request(self, request: dict[str, Any]) -> None:
-        """Check the input, as far as ``validate_input`` asks for it."""
+    def check_request(self, request: dict[str, Any]) -> Counts | None:
+        """Check the input, as far as ``validate_input`` asks for it, count it, and refuse more than the limits."""
         if warning := overlap(self.input_uri, self.output_uri):
             self.log.warning("%s", warning)
-        if self.validate_input == "off":
-            return
+        limits: dict[str, Any] = {name: getattr(self, name) for name in ("max_lines", "max_results_total")}
+        checks = self.validate_input != "off"
         # A retry that has its job needs no input any more, and the input may be gone.
-        if self.if_job_exists == "reuse" and self.hook.has_job(self.resource_kind, request):
-            return
-        preflight(self.hook, self.resource_kind, request, whole=self.validate_input == "whole")
+        may_refuse = checks or limits != dict.fromkeys(limits)
+        if may_refuse and self.if_job_exists == "reuse" and self.hook.has_job(self.resource_kind, request):
+            return None
+        whole = self.validate_input == "whole"
+        seen = preflight(self.hook, self.resource_kind, request, whole=whole) if checks else None
+        return count_batch(self.hook, request, seen=seen, **limits)
 
     def get_openlineage_facets_on_start(self) -> OperatorLineage[Any, Any]:
         """Return where the job reads and writes, for OpenLineage, at the start and again at the end."""
@@ -229,6 +244,8 @@ class PersonalizeCreateBatchInferenceJobOperator(PersonalizeBatchJobOperator):
         tags: dict[str, str] | None = None,
         if_job_exists: IfJobExists = "reuse",
         validate_input: ValidateInput = "off",
+        max_lines: int | str | None = None,
+        max_results_total: int | str | None = None,
         wait_for_completion: bool = False,
         deferrable: bool | None = None,
         poll_interval: float | timedelta = DEFAULT_POLL_INTERVAL,
@@ -300,6 +317,8 @@ class PersonalizeCreateBatchSegmentJobOperator(PersonalizeBatchJobOperator):
         tags: dict[str, str] | None = None,
         if_job_exists: IfJobExists = "reuse",
         validate_input: ValidateInput = "off",
+        max_lines: int | str | None = None,
+        max_results_total: int | str | None = None,
         wait_for_completion: bool = False,
         deferrable: bool | None = None,
         poll_interval: float | timedelta = DEFAULT_POLL_INTERVAL,

@@ -15,6 +15,7 @@ from airflow_provider_personalize.hooks.personalize import IfJobExists
 from airflow_provider_personalize.lineage import job_lineage
 from airflow_provider_personalize.links.personalize import PersonalizeJobLink, PersonalizeOutputLink
 from airflow_provider_personalize.operators.base import DEFAULT_QUOTA_WAIT, PersonalizeCreateJobOperator
+from airflow_provider_personalize.operators.costs import Counts, count_import
 from airflow_provider_personalize.operators.mixins import passed_on
 from airflow_provider_personalize.service.data_requests import (
     ImportMode,
@@ -66,7 +67,7 @@ class PersonalizeDataJobOperator(PersonalizeCreateJobOperator, abstract=True):
         self.role_arn = role_arn
         self.check_literals()
 
-    def check_request(self, request: dict[str, Any]) -> None:
+    def check_request(self, request: dict[str, Any]) -> Counts | None:
         """Make sure that the dataset, or the group, is ACTIVE, unless the job is there already."""
         arn = str(request[str(self.resource_kind.parent_field)])
         try:
@@ -76,11 +77,11 @@ class PersonalizeDataJobOperator(PersonalizeCreateJobOperator, abstract=True):
                 raise
             # As where the permission is missing: a check must not keep a job from being created that would succeed.
             self.log.warning("%s could not be looked at, and is left to the service: %s", arn, describe_error(error))
-            return
+            return None
         if seen.state is State.SUCCEEDED:
-            return
+            return None
         if self.if_job_exists == "reuse" and self.hook.has_job(self.resource_kind, request):
-            return
+            return None
         words = kind_of(arn).words
         remedy = (
             f"Wait for it first, and run this task again. The {words}:"
@@ -164,8 +165,8 @@ class PersonalizeCreateDatasetImportJobOperator(PersonalizeDataJobOperator):
             tags=self.tags,
         )
 
-    def check_request(self, request: dict[str, Any]) -> None:
-        """Make sure that the dataset is ACTIVE, and warn of interactions that segment jobs do not see."""
+    def check_request(self, request: dict[str, Any]) -> Counts | None:
+        """Make sure that the dataset is ACTIVE, warn of interactions that segment jobs do not see, and count files."""
         if self.import_mode == "INCREMENTAL" and self.dataset_arn.endswith("/INTERACTIONS"):
             self.log.warning(
                 "Batch segment jobs use only interactions of FULL imports that were there at the last full training: "
@@ -173,6 +174,7 @@ class PersonalizeCreateDatasetImportJobOperator(PersonalizeDataJobOperator):
                 "jobs of the recipes Item-Affinity and Item-Attribute-Affinity."
             )
         super().check_request(request)
+        return count_import(self.hook, self.data_location)
 
     def get_openlineage_facets_on_start(self) -> OperatorLineage[Any, Any]:
         """Return where the job reads, for OpenLineage, at the start and again at the end."""

@@ -11,25 +11,24 @@ from typing import Any
 from airflow_provider_personalize.aws_errors import describe_error
 from airflow_provider_personalize.exceptions import MissingOutputError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
+from airflow_provider_personalize.input.counting import LineCounter
 from airflow_provider_personalize.input.validation import InputCheck
+from airflow_provider_personalize.operators.costs import FEW_LISTED, HASTY, JobInput
 from airflow_provider_personalize.s3.download import fetch, read_objects
 from airflow_provider_personalize.s3.objects import StoredObject, list_objects
 from airflow_provider_personalize.service.expressions import Filter, read_filter
 from airflow_provider_personalize.service.kinds import ResourceKind
-from airflow_provider_personalize.service.recipes import MAX_FILES, find_recipe
+from airflow_provider_personalize.service.recipes import find_recipe
 from airflow_provider_personalize.service.statuses import text_at
 from airflow_provider_personalize.uris import parse_s3_uri
 
 #: How much of the input is checked: nothing, the beginnings of the first files, or every line.
 VALIDATE_INPUT = ("off", "sample", "whole")
-#: A sample: so many files, so many bytes of each, and as many listed files as it takes to notice too many.
-SAMPLE_FILES, SAMPLE_BYTES, SAMPLE_LISTED = 5, 256 << 10, 10 * MAX_FILES
-
-#: The client's settings for a sample, which is worth seconds and not minutes.
-HASTY = {"connect_timeout": 5, "read_timeout": 10, "retries": {"total_max_attempts": 2}}
+#: A sample: so many files, and so many bytes of each.
+SAMPLE_FILES, SAMPLE_BYTES = 5, 256 << 10
 
 
-def preflight(hook: PersonalizeHook, kind: ResourceKind, request: Mapping[str, Any], *, whole: bool) -> None:
+def preflight(hook: PersonalizeHook, kind: ResourceKind, request: Mapping[str, Any], *, whole: bool) -> JobInput | None:
     """
     Check a create request, and the input that it names, against the recipe of its solution version.
 
@@ -40,6 +39,7 @@ def preflight(hook: PersonalizeHook, kind: ResourceKind, request: Mapping[str, A
     :param kind: The kind of job.
     :param request: The create request.
     :param whole: Whether to read all of the input, as a stream, or a sample of it.
+    :return: The input, with its lines counted where all of it was read; None where it was out of reach.
     :raises InvalidRequestError: if something is wrong, with all that is.
     """
     log, started = hook.log, time.monotonic()
@@ -63,11 +63,12 @@ def preflight(hook: PersonalizeHook, kind: ResourceKind, request: Mapping[str, A
         log.warning("The recipe %s is new to this package: lines are checked for what every recipe takes.", recipe_arn)
     check.check_request(kind, request)
     check.check_filter(kind, filter_)
+    found = None
     with _unless_out_of_reach(log, "input"):
         # All of the input is read with patience; a sample that takes long is not worth it.
         client = hook.s3_client() if whole else hook.s3_client(**HASTY)
         objects = _check_objects(client, check, request, whole=whole)
-        _check_lines(client, check, objects, whole=whole)
+        found = JobInput(objects, _check_lines(client, check, objects, whole=whole))
     for warning in check.warnings:
         log.warning("%s", warning)
     check.raise_for_problems()
@@ -77,6 +78,7 @@ def preflight(hook: PersonalizeHook, kind: ResourceKind, request: Mapping[str, A
         "all of it" if whole else "a sample",
         time.monotonic() - started,
     )
+    return found
 
 
 @contextmanager
@@ -91,7 +93,7 @@ def _check_objects(client: Any, check: InputCheck, request: Mapping[str, Any], *
     input_uri = request["jobInput"]["s3DataSource"]["path"]
     place = parse_s3_uri(input_uri, parameter="input_uri", max_length=None)
     try:
-        listed = islice(list_objects(client, place), None if whole else SAMPLE_LISTED)
+        listed = islice(list_objects(client, place), None if whole else FEW_LISTED)
         objects = {parse_s3_uri(item.uri, max_length=None).key: item for item in listed}
     except MissingOutputError:
         check.add(input_uri, f"expected the job's input there, but there is no bucket {place.bucket}; check the path.")
@@ -106,11 +108,15 @@ def _check_objects(client: Any, check: InputCheck, request: Mapping[str, Any], *
     return [objects[key] for key in keys]
 
 
-def _check_lines(client: Any, check: InputCheck, objects: list[StoredObject], *, whole: bool) -> None:
+def _check_lines(client: Any, check: InputCheck, objects: list[StoredObject], *, whole: bool) -> int | None:
+    """Check the lines, and return how many there are; None where only a part of them was read."""
+    counter = LineCounter()
     if whole:
         for uri, blocks in read_objects(lambda: client, objects):
-            check.check_lines(uri, blocks)
-        return
+            check.check_lines(uri, counter.passing(blocks))
+        return counter.lines
     for item in objects[:SAMPLE_FILES]:
         beginning = fetch(client, item, 0, min(item.size, SAMPLE_BYTES), tries=1)
-        check.check_lines(item.uri, [beginning], whole=item.size <= SAMPLE_BYTES)
+        check.check_lines(item.uri, counter.passing([beginning]), whole=item.size <= SAMPLE_BYTES)
+    is_all = len(objects) <= SAMPLE_FILES and all(item.size <= SAMPLE_BYTES for item in objects)
+    return counter.lines if is_all else None

@@ -14,6 +14,7 @@ from airflow_provider_personalize.compat import Context
 from airflow_provider_personalize.exceptions import InvalidRequestError, ServiceError, SolutionVersionCheckError
 from airflow_provider_personalize.hooks.personalize import IfJobExists, PersonalizeHook
 from airflow_provider_personalize.operators.base import DEFAULT_QUOTA_WAIT, PersonalizeCreateJobOperator
+from airflow_provider_personalize.operators.costs import Counts, count_training, expect_training
 from airflow_provider_personalize.operators.mixins import PersonalizeTaskMixin, passed_on
 from airflow_provider_personalize.operators.reports import write_report
 from airflow_provider_personalize.operators.version_figures import judged, measure
@@ -102,7 +103,7 @@ class PersonalizeCreateSolutionVersionOperator(PersonalizeCreateJobOperator):
             request["tags"] = [{"tagKey": key, "tagValue": value} for key, value in self.tags.items()]
         return request
 
-    def check_request(self, request: dict[str, Any]) -> None:
+    def check_request(self, request: dict[str, Any]) -> Counts | None:
         """
         Warn of a solution that trains by itself, too, and check whether it can be updated.
 
@@ -115,7 +116,7 @@ class PersonalizeCreateSolutionVersionOperator(PersonalizeCreateJobOperator):
             if error.code != "AccessDeniedException":
                 raise
             self.log.warning("The solution was not checked before its training: %s", error)
-            return
+            return None
         # The service's own default is to train by itself.
         if solution.get("performAutoTraining", True):
             self.log.warning(
@@ -125,6 +126,7 @@ class PersonalizeCreateSolutionVersionOperator(PersonalizeCreateJobOperator):
             )
         if self.training_mode == "UPDATE":
             self._check_update(str(solution.get("recipeArn") or ""))
+        return expect_training(self.hook, solution)
 
     def _check_update(self, recipe_arn: str) -> None:
         recipe = recipe_arn.rpartition("/")[2]
@@ -168,6 +170,7 @@ class PersonalizeCreateSolutionVersionOperator(PersonalizeCreateJobOperator):
             hours = self.hook.describe_version(version_arn).get("trainingHours")
             self.log.info("Billed training hours (trainingHours): %s. %s", hours, version_arn)
             context["ti"].xcom_push(key="training_hours", value=hours)
+            context["ti"].xcom_push(key="counts", value=count_training(self.log, hours))
         return version_arn
 
     def on_kill(self) -> None:

@@ -282,3 +282,14 @@ def test_the_links_are_there_before_the_wait(shop):
         exporting(shop, deferrable=True).execute(ctx)
     assert ctx["ti"].pushed["personalize_job"]["job_arn"] == jobs(shop.local)[0]["arn"]
     assert ctx["ti"].pushed["personalize_output"]["prefix"] == "out/"
+
+
+def test_what_an_import_brings_is_counted_and_estimated(shop, log, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__PERSONALIZE__PRICE_PER_GB_IMPORTED", "100000")
+    ctx = context()
+    PersonalizeCreateDatasetImportJobOperator(
+        task_id="load", dataset_arn=shop.dataset, data_location=f"s3://{BUCKET}/rows/", role_arn=ROLE
+    ).execute(ctx)
+    size = len(ROWS)
+    assert ctx["ti"].pushed["counts"] == {"files": 1, "bytes": size, "estimated_cost": round(size / 10_000, 6)}
+    assert f"for {size:,} bytes, by your [personalize] price_per_gb_imported." in log()
