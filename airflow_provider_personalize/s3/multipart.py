@@ -10,11 +10,8 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import islice
-from threading import BoundedSemaphore
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,15 +19,11 @@ from botocore.exceptions import ClientError
 
 from airflow_provider_personalize.exceptions import InvalidLineError, InvalidRequestError, ServiceError
 from airflow_provider_personalize.s3.upload_calls import Claim, PrefixCalls, s3_errors
+from airflow_provider_personalize.s3.uploads import Upload, Uploads
 from airflow_provider_personalize.service.recipes import MAX_FILE_BYTES, MAX_FILES, MAX_LINES
 from airflow_provider_personalize.uris import S3Uri
 
 log = logging.getLogger(__name__)
-
-#: Bytes from which on a file's text goes up as one part; S3 takes none below 5 MiB but the last.
-PART_BYTES = 8 * 1024 * 1024
-#: Parts that go up at the same time.
-THREADS = 4
 
 #: What the objects of each kind of part file are called, by the ending of their names.
 _CONTENT_TYPES = {".json": "application/json", ".csv": "text/csv"}
@@ -39,19 +32,6 @@ _CONTENT_TYPES = {".json": "application/json", ".csv": "text/csv"}
 def part_name(index: int, suffix: str = ".json") -> str:
     """Return the name of the n-th part file, from 0."""
     return f"part-{index:05}{suffix}"
-
-
-@dataclass
-class _File:
-    """One file on its way up."""
-
-    key: str
-    upload_id: Future[str]
-    parts: list[Future[dict[str, Any]]] = field(default_factory=list)
-    buffer: list[bytes] = field(default_factory=list)
-    buffered: int = 0
-    lines: int = 0
-    bytes: int = 0
 
 
 class MultipartFiles:
@@ -100,11 +80,8 @@ class MultipartFiles:
         self._max_files = max_files
         self._suffix = suffix
         self._part_name = re.compile(rf"part-\d{{5}}{re.escape(suffix)}")
-        self._files: list[_File] = []
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="personalize-upload")
-        # Writing waits until fewer parts than this are on their way up, so that memory does not grow with the input.
-        self._places = BoundedSemaphore(THREADS)
-        self._failure: BaseException | None = None
+        self._files: list[Upload] = []
+        self._uploads = Uploads(self._calls, {"ContentType": _CONTENT_TYPES[suffix], **self._upload_args})
 
     @property
     def file_count(self) -> int:
@@ -131,7 +108,7 @@ class MultipartFiles:
                 self._claim.take()
             except BaseException:
                 self._claim.give_back()
-                self._pool.shutdown()
+                self._uploads.close()
                 raise
         return self
 
@@ -139,10 +116,7 @@ class MultipartFiles:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Abort the uploads that were not published."""
-        self._pool.shutdown(cancel_futures=True)
-        started = [file for file in self._files if not file.upload_id.cancelled() and not file.upload_id.exception()]
-        with ThreadPoolExecutor(THREADS) as pool:
-            pool.map(lambda file: self._calls.abort(file.key, file.upload_id.result()), started)
+        self._uploads.close()
         self._claim.give_back()
 
     def write(self, lines: Sequence[str], before: str = "", after: str = "\n") -> int:
@@ -197,12 +171,9 @@ class MultipartFiles:
         :raises PersonalizeError: if another run has begun at the prefix.
         """
         with self._errors():
-            if self._files:
-                self._flush(self._files[-1])
-            parts = [[part.result() for part in file.parts] for file in self._files]
+            self._uploads.settle(self._files)
             self._claim.check()
-            for _ in self._pool.map(self._complete, list(self._files), parts):
-                pass
+            self._uploads.complete(self._files)
             published = {file.key for file in self._files}
             self._files.clear()
             self.delete_parts(keep=published)
@@ -218,10 +189,7 @@ class MultipartFiles:
             found = self._calls.object_keys()
             stale = (key for key in found if key not in keep and self._is_ours(key) and not key.endswith("/"))
             while keys := list(islice(stale, 1_000)):
-                delete = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
-                answer = self._calls("delete_objects", Delete=delete)
-                for error in answer.get("Errors", ()):
-                    raise ClientError({"Error": error}, "DeleteObjects")
+                self._calls.delete(keys)
                 log.info("Deleted %d part files of an earlier run under %s", len(keys), self._prefix)
 
     @contextmanager
@@ -251,7 +219,7 @@ class MultipartFiles:
                 log.info("Aborting the unfinished upload of %s that an earlier run has left", key)
                 self._calls.abort(key, upload_id)
 
-    def _open(self) -> _File:
+    def _open(self) -> Upload:
         if len(self._files) == self._max_files:
             raise InvalidRequestError(
                 f"sql: expected no more rows than {self._max_files:,} files of {self.max_lines:,} lines can hold, "
@@ -259,66 +227,17 @@ class MultipartFiles:
                 "more lines a file (as aws-similar-items does, and aws-item-affinity does not), name it in recipe."
             )
         if self._files:
-            self._flush(self._files[-1])
+            with self._errors():
+                self._uploads.flush(self._files[-1])
         key = f"{self._prefix.key}{part_name(len(self._files), self._suffix)}"
-        file = _File(key, self._pool.submit(self._create, key))
+        file = self._uploads.begin(key)
         self._files.append(file)
         if self.header:
             self._append(file, 0, self.header)
         return file
 
-    def _append(self, file: _File, lines: int, data: bytes) -> None:
-        file.buffer.append(data)
-        file.buffered += len(data)
+    def _append(self, file: Upload, lines: int, data: bytes) -> None:
+        with self._errors():
+            self._uploads.append(file, data)
         file.lines += lines
-        file.bytes += len(data)
         self.bytes += len(data)
-        if file.buffered >= PART_BYTES:
-            self._flush(file)
-
-    def _flush(self, file: _File) -> None:
-        """Hand what a file has buffered to the uploading threads."""
-        if not file.buffer:
-            return
-        self._places.acquire()
-        if self._failure:
-            self._places.release()
-            with self._errors():
-                raise self._failure
-        body = b"".join(file.buffer)
-        file.buffer.clear()
-        file.buffered = 0
-        file.parts.append(self._pool.submit(self._upload, file, len(file.parts) + 1, body))
-
-    def _create(self, key: str) -> str:
-        answer = self._calls(
-            "create_multipart_upload", Key=key, **{"ContentType": _CONTENT_TYPES[self._suffix], **self._upload_args}
-        )
-        return str(answer["UploadId"])
-
-    def _upload(self, file: _File, number: int, body: bytes) -> dict[str, Any]:
-        try:
-            answer = self._calls(
-                "upload_part",
-                Key=file.key,
-                # It was submitted before any of its parts, so this cannot wait for a thread that waits for this one.
-                UploadId=file.upload_id.result(),
-                PartNumber=number,
-                Body=body,
-            )
-        except BaseException as error:
-            self._failure = error
-            raise
-        finally:
-            self._places.release()
-        # A client that adds checksums to the parts has to repeat them when it completes the upload.
-        checksums = {name: answer[name] for name in answer if re.fullmatch(r"Checksum(CRC|SHA).+", name)}
-        return {"PartNumber": number, "ETag": answer["ETag"], **checksums}
-
-    def _complete(self, file: _File, parts: list[dict[str, Any]]) -> None:
-        self._calls(
-            "complete_multipart_upload",
-            Key=file.key,
-            UploadId=file.upload_id.result(),
-            MultipartUpload={"Parts": parts},
-        )

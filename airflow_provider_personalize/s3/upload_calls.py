@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from threading import Lock
 from typing import Any, cast
@@ -80,6 +80,17 @@ class PrefixCalls:
             if not answer.get("IsTruncated"):
                 return found
             marker = {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer["NextUploadIdMarker"]}
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """
+        Delete up to 1,000 objects; one that is gone already is no error.
+
+        :raises ClientError: for the first one that S3 refuses to delete.
+        """
+        objects = [{"Key": key} for key in keys]
+        answer = self("delete_objects", Delete={"Objects": objects, "Quiet": True})
+        for error in answer.get("Errors", ()):
+            raise ClientError({"Error": error}, "DeleteObjects")
 
     def abort(self, key: str, upload_id: str) -> None:
         """Abort an upload; one that cannot be aborted is logged."""

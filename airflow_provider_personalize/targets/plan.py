@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, time, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Literal, get_args
 from uuid import UUID
@@ -81,3 +81,19 @@ def check_extra(extra: Mapping[str, Any]) -> None:
                 f"extra_columns: expected text, a finite number, a boolean, a date, a time, a UUID or None for {name}, "
                 f"got {value!r} of type {type(value).__name__}."
             )
+
+
+def type_of(value: Any) -> str:
+    """Return the type of the column to create for a value of ``extra_columns``."""
+    match value:
+        case bool():
+            return "boolean"
+        case int():
+            return "bigint"
+        case float():
+            return "double"
+        case datetime():
+            return "timestamptz" if value.tzinfo else "timestamp"
+        case date():
+            return "date"
+    return "text"

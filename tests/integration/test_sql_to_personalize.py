@@ -24,7 +24,8 @@ from airflow_provider_personalize.exceptions import (
     PersonalizeError,
     ServiceError,
 )
-from airflow_provider_personalize.s3.multipart import PART_BYTES, MultipartFiles
+from airflow_provider_personalize.s3.multipart import MultipartFiles
+from airflow_provider_personalize.s3.uploads import PART_BYTES
 from airflow_provider_personalize.sql.query import database_hook, stream_query
 from airflow_provider_personalize.transfers.sql_to_personalize import SqlToPersonalizeInputOperator
 from airflow_provider_personalize.uris import parse_s3_uri

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import date, datetime
 from functools import partial
 from typing import Any
 
@@ -16,7 +15,7 @@ from airflow_provider_personalize.sql.values import (
     check_texts,
     check_whole,
 )
-from airflow_provider_personalize.targets.plan import LoadPlan
+from airflow_provider_personalize.targets.plan import LoadPlan, type_of
 
 #: Raises UnfitValueError for a value that a column would change.
 ValueCheck = Callable[[Iterable[Any]], None]
@@ -128,19 +127,3 @@ class TableChecks:
                 f"the database took {self.taken} of {rows} rows: a trigger or a rule of the table drops the others, or "
                 "puts them elsewhere. Take it away, or load into the table that the rows belong to."
             )
-
-
-def type_of(value: Any) -> str:
-    """Return the type of the column to create for a value of ``extra_columns``."""
-    match value:
-        case bool():
-            return "boolean"
-        case int():
-            return "bigint"
-        case float():
-            return "double"
-        case datetime():
-            return "timestamptz" if value.tzinfo else "timestamp"
-        case date():
-            return "date"
-    return "text"
