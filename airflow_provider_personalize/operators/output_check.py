@@ -22,13 +22,15 @@ from airflow_provider_personalize.compat import Context
 from airflow_provider_personalize.exceptions import OutputCheckError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.operators.mixins import PersonalizeTaskMixin
-from airflow_provider_personalize.operators.reports import write_report
-from airflow_provider_personalize.output.rows import read_column_names
+from airflow_provider_personalize.operators.reports import origin_of, write_report
+from airflow_provider_personalize.output.rows import USER_SEGMENTS, read_column_names
 from airflow_provider_personalize.quality.details import what_is_missing
-from airflow_provider_personalize.quality.figures import OutputTable, Overlap, Slice, is_date
+from airflow_provider_personalize.quality.figures import OutputTable, is_date
+from airflow_provider_personalize.quality.history import History, read_history
 from airflow_provider_personalize.quality.loads import Loads, add_up, read_loaded
 from airflow_provider_personalize.quality.queries import Query
-from airflow_provider_personalize.quality.report import parse_report_uri, render_report
+from airflow_provider_personalize.quality.report import Origin, parse_report_uri, render_report
+from airflow_provider_personalize.quality.slices import Overlap, Slice
 from airflow_provider_personalize.quality.thresholds import Outcome, not_known, outcomes, read_checks
 from airflow_provider_personalize.sql.opening import open_table
 from airflow_provider_personalize.sql.query import database_hook
@@ -213,7 +215,8 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
             ]
             self._log_figures(now, before, results)
             details = self._details(table, now, loads, results)
-            page = self._page(table, figures, now, before, overlap, results, details) if self.report_uri else None
+            origin = origin_of(context, self.hook, loads.sources) if self.report_uri else None
+            page = self._page(table, figures, now, before, overlap, results, details, origin) if origin else None
         if page is None or not write_report(page, str(self.report_uri), self.hook, self.log):
             figures["report_uri"] = None
         if failed := [str(outcome) for outcome in results if outcome.state == "failed"]:
@@ -306,6 +309,7 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
         overlap: Overlap | None,
         results: Sequence[Outcome],
         details: Sequence[str],
+        origin: Origin,
     ) -> str | None:
         top = [item for item, _ in now.top_items]
         items = self._query("catalog_sql")
@@ -319,12 +323,25 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
                 before_top=table.items_of(top, before.values) if before else {},
                 overlap=overlap,
                 titles=table.titles(items, top) if items else {},
+                segments=table.segments(now.values, before.values if before else None)
+                if table.kind is USER_SEGMENTS
+                else (),
                 results=results,
                 details=details,
+                origin=origin,
+                # The last of the queries: one that fails may end the transaction.
+                history=self._history(table, now, before, overlap),
             )
         except Exception:
             self.log.exception("The report could not be made.")
             return None
+
+    def _history(self, table: OutputTable, now: Slice, before: Slice | None, overlap: Overlap | None) -> History:
+        try:
+            return read_history(table, now, before, overlap)
+        except Exception:
+            self.log.exception("The figures of the slices before could not be looked up.")
+            return History()
 
 
 def _share(part: int, whole: int | None) -> float | None:

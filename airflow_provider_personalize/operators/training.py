@@ -16,9 +16,9 @@ from airflow_provider_personalize.hooks.personalize import IfJobExists, Personal
 from airflow_provider_personalize.operators.base import DEFAULT_QUOTA_WAIT, PersonalizeCreateJobOperator
 from airflow_provider_personalize.operators.costs import Counts, count_training, expect_training
 from airflow_provider_personalize.operators.mixins import PersonalizeTaskMixin, passed_on
-from airflow_provider_personalize.operators.reports import write_report
+from airflow_provider_personalize.operators.reports import origin_of, write_report
 from airflow_provider_personalize.operators.version_figures import judged, measure
-from airflow_provider_personalize.quality.report import parse_report_uri, render_model_report
+from airflow_provider_personalize.quality.report import Origin, parse_report_uri, render_model_report
 from airflow_provider_personalize.quality.thresholds import TO_BASELINE, Outcome, read_metric_checks
 from airflow_provider_personalize.service.kinds import SOLUTION_VERSION, ResourceStatus, State, read_status
 from airflow_provider_personalize.service.names import parse_solution_arn, parse_solution_version_arn
@@ -301,7 +301,8 @@ class PersonalizeSolutionVersionCheckOperator(ReadArguments, PersonalizeTaskMixi
         for outcome in results:
             level = self.log.warning if outcome.state in {"failed", "warned"} else self.log.info
             level("%s: %s.", outcome.state.capitalize(), outcome)
-        page = self._page(figures, results) if self.report_uri else None
+        origin = origin_of(context, self.hook, [self.solution_version_arn]) if self.report_uri else None
+        page = self._page(figures, results, origin) if origin else None
         is_written = page is not None and write_report(page, str(self.report_uri), self.hook, self.log)
         figures["report_uri"] = self.report_uri if is_written else None
         if failed := [str(outcome) for outcome in results if outcome.state == "failed"]:
@@ -318,9 +319,9 @@ class PersonalizeSolutionVersionCheckOperator(ReadArguments, PersonalizeTaskMixi
             self.log.info("Tagged the version with %s. %s", self.pass_tags, self.solution_version_arn)
         return figures
 
-    def _page(self, figures: Mapping[str, Any], results: Sequence[Outcome]) -> str | None:
+    def _page(self, figures: Mapping[str, Any], results: Sequence[Outcome], origin: Origin) -> str | None:
         try:
-            return render_model_report(figures=figures, results=results)
+            return render_model_report(figures=figures, results=results, origin=origin)
         except Exception:
             self.log.exception("The report could not be made.")
             return None

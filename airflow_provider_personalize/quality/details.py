@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 
-from airflow_provider_personalize.quality.figures import OutputTable, Slice
+from airflow_provider_personalize.quality.figures import OutputTable
 from airflow_provider_personalize.quality.loads import Loads
 from airflow_provider_personalize.quality.queries import Query
+from airflow_provider_personalize.quality.slices import Slice
 
 
 def what_is_missing(

@@ -5,13 +5,13 @@ The figures of loaded output. The database computes them, and returns a few rows
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.output.rows import RELATED_ITEMS, USER_RECOMMENDATIONS, USER_SEGMENTS, RowKind
 from airflow_provider_personalize.quality.queries import Query
+from airflow_provider_personalize.quality.slices import Overlap, Slice
 from airflow_provider_personalize.service.names import folded
 from airflow_provider_personalize.sql.table import VALUE, SqlTable
 
@@ -27,82 +27,6 @@ _INPUT_COLUMNS = {
     RELATED_ITEMS: ("item_id",),
     USER_SEGMENTS: ("item_id", "item_attributes"),
 }
-
-
-@dataclass(frozen=True)
-class Slice:
-    """
-    What one slice of the table holds.
-
-    :param values: The values of the columns that make it.
-    :param results: How many entities have how many results: ``{results: entities}``.
-    :param items: How many different items it recommends.
-    :param top_items: The most frequent items, each with the number of entities that have it.
-    """
-
-    values: Mapping[str, Any]
-    results: Mapping[int, int]
-    items: int
-    top_items: Sequence[tuple[str, int]]
-
-    @property
-    def name(self) -> str:
-        """The slice in words, for people."""
-        return ", ".join(f"{name} = {value}" for name, value in self.values.items()) or "all rows"
-
-    @property
-    def entities(self) -> int:
-        """How many users, items or segments have results."""
-        return sum(self.results.values())
-
-    @property
-    def rows(self) -> int:
-        """How many results there are."""
-        return sum(number * entities for number, entities in self.results.items())
-
-    @property
-    def top_item_share(self) -> float | None:
-        """The share of the entities that have the most frequent item."""
-        return self.top_items[0][1] / self.entities if self.top_items else None
-
-    @property
-    def figures(self) -> dict[str, Any]:
-        """The figures of the slice alone, as they are returned to XCom."""
-        return {
-            "slice": {name: str(value) for name, value in self.values.items()},
-            "rows": self.rows,
-            "entities": self.entities,
-            "items": self.items,
-            "min_results": min(self.results, default=0),
-            "mean_results": self.rows / self.entities if self.entities else 0.0,
-            "max_results": max(self.results, default=0),
-            "top_item": self.top_items[0][0] if self.top_items else None,
-            "top_item_share": self.top_item_share,
-        }
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """
-    How many of each entity's results are in the slice before, too.
-
-    :param lists: How many entities have how many results, and how many of them in both slices:
-        ``{(results, shared): entities}``.
-    """
-
-    lists: Mapping[tuple[int, int], int]
-
-    @property
-    def entities(self) -> int:
-        """How many entities both slices have."""
-        return sum(self.lists.values())
-
-    @property
-    def mean(self) -> float | None:
-        """The share of an entity's results that it had before, averaged over the entities that both slices have."""
-        if not self.lists:
-            return None
-        return sum(shared / size * entities for (size, shared), entities in self.lists.items()) / self.entities
 
 
 class OutputTable:
@@ -152,33 +76,71 @@ class OutputTable:
             bound,
         )
         [(items,)] = self._query(f"SELECT COUNT(*) FROM (SELECT DISTINCT {item} {table}) items", bound)
-        top = self._query(
-            f"SELECT {self._as_text(self.item)}, COUNT(*) AS entities {table} GROUP BY {item} "
-            f"ORDER BY entities DESC, {item} "
-            f"LIMIT {TOP_ITEMS}",
-            bound,
+        return Slice(
+            dict(values), {int(n): int(count) for n, count in results}, int(items), self._most(self.item, values)
         )
-        return Slice(dict(values), {int(n): int(count) for n, count in results}, int(items), _pairs(top))
 
     def value_before(self, column: str, value: Any) -> Any:
         """Return the greatest value of a column that is less than this one; None where there is none."""
+        return next(iter(self.values_before(column, value, {}, 1)), None)
+
+    def values_before(self, column: str, value: Any, beside: Mapping[str, Any], limit: int) -> list[Any]:
+        """
+        Return the greatest values of a column that are less than this one, the greatest first.
+
+        :param column: The column.
+        :param value: The value.
+        :param beside: The values that other columns have.
+        :param limit: The most values to return.
+        """
         name = self._table.quote(column)
-        [(before,)] = self._query(
-            f"SELECT MAX({name}) FROM {self._table.quoted} WHERE {name} < {self._table.cast(VALUE, column)}",
-            [self._table.bound(value)],
+        where, bound = self._where(beside)
+        rows = self._query(
+            f"SELECT DISTINCT {name} FROM {self._table.quoted}{where} {'AND' if where else 'WHERE'} "
+            f"{name} < {self._table.cast(VALUE, column)} ORDER BY {name} DESC LIMIT {limit:d}",
+            [*bound, self._table.bound(value)],
         )
-        return before
+        return [before for (before,) in rows]
 
     def items_of(self, items: Iterable[str], values: Mapping[str, Any]) -> dict[str, int]:
         """Return how many entities of a slice have each of these items."""
-        wanted = list(items)
+        return self._counts(self.item, items, values)
+
+    def segments(
+        self, values: Mapping[str, Any], before: Mapping[str, Any] | None
+    ) -> list[tuple[str, int, int | None]]:
+        """
+        Return the entities of a slice that have the most results, each with their number in it, and in one before.
+
+        :param values: The slice.
+        :param before: The slice before, if any.
+        """
+        most = self._most(self.entity, values)
+        earlier = self._counts(self.entity, [entity for entity, _ in most], before) if before else None
+        return [(entity, count, earlier.get(entity, 0) if earlier is not None else None) for entity, count in most]
+
+    def _most(self, column: str, values: Mapping[str, Any]) -> list[tuple[str, int]]:
+        """Return the most frequent values of a column in a slice, as text, each with the number of its rows."""
+        where, bound = self._where(values)
+        name = self._table.quote(column)
+        return _pairs(
+            self._query(
+                f"SELECT {self._as_text(column)}, COUNT(*) AS n FROM {self._table.quoted}{where} GROUP BY {name} "
+                f"ORDER BY n DESC, {name} LIMIT {TOP_ITEMS}",
+                bound,
+            )
+        )
+
+    def _counts(self, column: str, texts: Iterable[str], values: Mapping[str, Any]) -> dict[str, int]:
+        """Return how many rows of a slice have each of these values in a column, compared as text."""
+        wanted = list(texts)
         if not wanted:
             return {}
         where, bound = self._where(values)
-        item = self._as_text(self.item)
+        name = self._as_text(column)
         rows = self._query(
-            f"SELECT {item}, COUNT(*) FROM {self._table.quoted}{where} {'AND' if where else 'WHERE'} "
-            f"{item} IN ({', '.join([VALUE] * len(wanted))}) GROUP BY {item}",
+            f"SELECT {name}, COUNT(*) FROM {self._table.quoted}{where} {'AND' if where else 'WHERE'} "
+            f"{name} IN ({', '.join([VALUE] * len(wanted))}) GROUP BY {name}",
             [*bound, *wanted],
         )
         return dict(_pairs(rows))

@@ -2,21 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.output.rows import RELATED_ITEMS, USER_SEGMENTS, RowKind
-from airflow_provider_personalize.quality.figures import Overlap, Slice
+from airflow_provider_personalize.quality.history import History
+from airflow_provider_personalize.quality.slices import Overlap, Slice
 from airflow_provider_personalize.quality.thresholds import Outcome, format_figure
 from airflow_provider_personalize.uris import FileUri, S3Uri, parse_uri_or_path
 
-#: The most bars of a plot.
-_BARS = 25
+#: The most bars of a histogram.
+_BARS = 10
+#: How many of the jobs are named that a mapped loader has loaded.
+_NAMED = 5
 #: States of a check, the worst first.
 _STATES = ("failed", "warned", "passed", "unknown")
+_VERDICTS = {"passed": "Good enough to use", "warned": "Look before you use it", "failed": "Not good enough"}
 _WORDS = {RELATED_ITEMS: ("items", "related items"), USER_SEGMENTS: ("segments", "users")}
+
+
+class Made(NamedTuple):
+    """
+    Something that a report comes from: a run, a job.
+
+    :param name: Its name.
+    :param url: Where it can be looked at; empty where nothing is known.
+    """
+
+    name: str
+    url: str = ""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """
+    Where a report comes from.
+
+    :param made_at: When it was made.
+    :param run: The DAG run, with an empty name where it is not known.
+    :param resources: The jobs that were loaded, or the solution version that is checked.
+    """
+
+    made_at: datetime
+    run: Made = Made("")  # noqa: RUF009 (it never changes)
+    resources: Sequence[Made] = ()
+
+    def rows(self, noun: str) -> Iterator[tuple[str, Made]]:
+        """Yield terms with what they stand for; only addresses of web pages are kept."""
+        more = len(self.resources) - _NAMED
+        shown = [*self.resources[:_NAMED], *([Made(f"and {more:,} more")] if more > 0 else [])]
+        for term, one in (("Run", self.run), *((noun, each) for each in shown)):
+            if one.name:
+                yield term, one if one.url.startswith(("https://", "http://")) else Made(one.name)
+        yield "Made", Made(f"{self.made_at:%Y-%m-%d %H:%M} UTC")
 
 
 def render_report(
@@ -29,7 +71,10 @@ def render_report(
     before_top: Mapping[str, int],
     overlap: Overlap | None,
     titles: Mapping[str, str],
+    segments: Sequence[tuple[str, int, int | None]],
     results: Sequence[Outcome],
+    origin: Origin,
+    history: History = History(),  # noqa: B008 (it never changes)
     details: Sequence[str] = (),
 ) -> str:
     """
@@ -43,28 +88,37 @@ def render_report(
     :param before_top: How many entities of the slice before have each item that is now among the most frequent.
     :param overlap: How both overlap, if there is one before.
     :param titles: Titles of items.
+    :param segments: The entities with the most results, each with their number now and before; shown of segments.
     :param results: The outcomes of the checks.
+    :param origin: Where the report comes from.
+    :param history: The figures of the slices before.
     :param details: What is missing, in sentences.
     :return: One HTML page that loads nothing else.
     """
     entities, items = _WORDS.get(kind, ("users", "items"))
     state_of = _tile_states(results)
+    # Who is in the most segments says nothing; how large the segments are does.
+    is_segments = kind is USER_SEGMENTS
+    with_top = not is_segments or "top_item_share" in state_of
     return _page(
         "report.html",
-        table=table,
-        slice=now.name,
+        heading=f"{table} · {now.name}",
+        noun="Job",
+        origin=origin,
         before=before.name if before else None,
         figures=figures,
         entities=entities,
         items=items,
-        verdict=_verdict(results),
         state_of=state_of,
         results=results,
         details=details,
-        format_figure=format_figure,
-        result_bars=_result_bars(now),
-        top_bars=_top_bars(now, before, before_top, titles),
-        overlap_bars=_overlap_bars(overlap),
+        tiles=list(_tiles(figures, entities, items, with_top=with_top)),
+        # Where each segment is shown with its size, a histogram of the sizes says nothing more.
+        histograms=_histograms(now, overlap, entities, with_results=len(segments) < now.entities),
+        top_bars=[] if is_segments else _top_bars(now, before, before_top, titles),
+        segment_bars=_segment_bars(segments) if is_segments else [],
+        history=history,
+        trends=_trends(history, but=() if with_top else ("top_item_share",)),
     )
 
 
@@ -72,12 +126,14 @@ def render_model_report(
     *,
     figures: Mapping[str, Any],
     results: Sequence[Outcome],
+    origin: Origin,
 ) -> str:
     """
     Return the report on a solution version as HTML.
 
     :param figures: What the check of the version returns.
     :param results: The outcomes of the checks.
+    :param origin: Where the report comes from.
     :return: One HTML page that loads nothing else.
     """
     state_of = _tile_states(results)
@@ -94,27 +150,31 @@ def render_model_report(
     ]
     return _page(
         "model_report.html",
-        version=figures["solution_version_arn"].partition(":solution/")[2],
+        heading=figures["solution_version_arn"].partition(":solution/")[2],
+        noun="Solution version",
+        origin=origin,
         training_hours=figures["training_hours"],
         previous=previous.get("solution_version_arn", "").rpartition("/")[2],
         baseline=baseline.get("solution_version_arn", "").partition(":solution/")[2],
-        verdict=_verdict(results),
         rows=rows,
         results=results,
-        format_figure=format_figure,
     )
 
 
-def _page(template: str, **values: Any) -> str:
+def _page(template: str, *, origin: Origin, noun: str, results: Sequence[Outcome], **values: Any) -> str:
     from jinja2 import Environment, FileSystemLoader
 
-    templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
-    return templates.get_template(template).render(**values)
-
-
-def _verdict(results: Sequence[Outcome]) -> str:
     states = {outcome.state for outcome in results}
-    return next((state for state in _STATES[:2] if state in states), "passed")
+    verdict = next((state for state in _STATES[:2] if state in states), "passed")
+    values |= {
+        "format_figure": format_figure,
+        "origin_rows": list(origin.rows(noun)),
+        "results": results,
+        "verdict": verdict,
+        "verdict_words": _VERDICTS[verdict] if results else "Nothing was expected of it",
+    }
+    templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+    return templates.get_template(template).render(values)
 
 
 def parse_report_uri(uri: Any) -> S3Uri | FileUri:
@@ -138,10 +198,65 @@ def _tile_states(results: Sequence[Outcome]) -> dict[str, str]:
     return states
 
 
+def _tiles(
+    figures: Mapping[str, Any], entities: str, items: str, *, with_top: bool
+) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield the figures that are shown large, each with notes."""
+    if figures["entity_coverage"] is not None:
+        covered, asked = figures["covered_entities"], figures["input_entities"]
+        yield "entity_coverage", [f"{covered:,} of {asked:,} {entities} of the input have results"]
+    low, high = figures["min_results"], figures["max_results"]
+    each = f"{low:,} for each of the {entities}" if low == high else f"{low:,} to {high:,} for each of the {entities}"
+    yield "mean_results", [each] if figures["rows"] else []
+    if figures["catalog_coverage"] is not None:
+        covered, there = figures["covered_catalog"], figures["catalog_items"]
+        yield "catalog_coverage", [f"{covered:,} of {there:,} {items} of the catalog are in the results"]
+    else:
+        yield "items", [f"different {items} in the results"]
+    before = (figures["previous"] or {}).get("top_item_share")
+    if with_top:
+        shown = "" if before is None else f"{format_figure('top_item_share', before)} before"
+        yield "top_item_share", [f"of the {entities} have the most frequent of the {items}", shown]
+    if figures["overlap"] is not None:
+        yield "overlap", ["of the results were there before, on average"]
+    if figures["reject_rate"] is not None:
+        yield "reject_rate", [f"{figures['rejects']:,} of {figures['lines']:,} lines were rejected"]
+
+
+def _histograms(now: Slice, overlap: Overlap | None, entities: str, *, with_results: bool) -> list[dict[str, Any]]:
+    """Return the histograms: bars, or a sentence where there would be one alone."""
+    charts = []
+    if now.results and with_results:
+        same = f"All {entities} ({now.entities:,}) have the same number of results: {max(now.results):,}."
+        charts.append(
+            {
+                "title": f"Results for each of the {entities}",
+                "about": f"How many {entities} have how many results.",
+                "figure": "mean_results",
+                "sentence": same if len(now.results) == 1 else "",
+                "bars": _result_bars(now),
+            }
+        )
+    if overlap and overlap.lists:
+        bars = _overlap_bars(overlap)
+        filled = [bar for bar in bars if bar["count"]]
+        same = (
+            f"All {entities} that both slices have ({overlap.entities:,}) share {filled[0]['label']} of their results."
+        )
+        charts.append(
+            {
+                "title": "Shared with the slice before",
+                "about": f"How many {entities} had which share of their results before.",
+                "figure": "overlap",
+                "sentence": same if len(filled) == 1 else "",
+                "bars": bars,
+            }
+        )
+    return charts
+
+
 def _result_bars(now: Slice) -> list[dict[str, Any]]:
     """Return how many entities have how many results, in bars of equal width."""
-    if not now.results:
-        return []
     low, high = min(now.results), max(now.results)
     width = -(-(high - low + 1) // _BARS)
     bars = []
@@ -162,17 +277,49 @@ def _top_bars(
     return bars
 
 
-def _overlap_bars(overlap: Overlap | None) -> list[dict[str, Any]]:
+def _segment_bars(segments: Sequence[tuple[str, int, int | None]]) -> list[dict[str, Any]]:
+    highest = max((max(count, before or 0) for _, count, before in segments), default=1)
+    return [
+        {
+            "label": segment,
+            "count": count,
+            "share": count / highest,
+            "before": None if before is None else before / highest,
+        }
+        for segment, count, before in segments
+    ]
+
+
+def _overlap_bars(overlap: Overlap) -> list[dict[str, Any]]:
     """Return how many entities had which share of their results before, in tenths."""
-    if not overlap or not overlap.lists:
-        return []
     counts = [0] * 10
     for (size, shared), entities in overlap.lists.items():
         counts[min(9, 10 * shared // size)] += entities
     return _scaled([{"label": f"{10 * n} to {10 * n + 10} %", "count": count} for n, count in enumerate(counts)])
 
 
-def _scaled(bars: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _trends(history: History, but: Collection[str]) -> list[dict[str, Any]]:
+    """Return the figures of the last slices, each in columns whose heights begin at 0."""
+    if len(history.moments) < 2:
+        return []
+    trends = []
+    for figure in history.moments[0].figures:
+        values = [moment.figures[figure] for moment in history.moments]
+        known = [value for value in values if value is not None]
+        if len(known) < 2 or figure in but:
+            continue
+        highest = max(known) or 1
+        low, high = format_figure(figure, min(known)), format_figure(figure, max(known))
+        bars = [
+            {"label": moment.label, "value": value, "height": (value or 0) / highest}
+            for moment, value in zip(history.moments, values, strict=True)
+        ]
+        trends.append({"figure": figure, "bars": bars, "range": low if low == high else f"{low} to {high}"})
+    return trends
+
+
+def _scaled(bars: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the bars with their heights, as shares of the highest."""
+    bars = list(bars)
     highest = max(bar["count"] for bar in bars) or 1
     return [bar | {"height": bar["count"] / highest} for bar in bars]
