@@ -136,17 +136,16 @@ def render_model_report(
     :param origin: Where the report comes from.
     :return: One HTML page that loads nothing else.
     """
-    state_of = _tile_states(results)
     previous, baseline = figures["previous"] or {}, figures["baseline"] or {}
+    compared = ((previous.get("metrics", {}), "before"), (baseline.get("metrics", {}), "by the baseline"))
     rows = [
         {
             "name": name,
             "value": value,
-            "before": previous.get("metrics", {}).get(name),
-            "baseline": baseline.get("metrics", {}).get(name),
-            "state": state_of.get(name, ""),
+            "before": compared[0][0].get(name),
+            "others": [f"{format_figure(name, other[name])} {words}" for other, words in compared if name in other],
         }
-        for name, value in sorted(figures["metrics"].items())
+        for name, value in sorted(figures["metrics"].items(), key=_by_number)
     ]
     return _page(
         "model_report.html",
@@ -159,6 +158,12 @@ def render_model_report(
         rows=rows,
         results=results,
     )
+
+
+def _by_number(metric: tuple[str, float]) -> tuple[str, int]:
+    """Return what a metric is sorted by: ``precision_at_5`` comes before ``precision_at_10``."""
+    words, _, number = metric[0].rpartition("_")
+    return (words, int(number)) if number.isdecimal() else (metric[0], 0)
 
 
 def _page(template: str, *, origin: Origin, noun: str, results: Sequence[Outcome], **values: Any) -> str:

@@ -13,6 +13,8 @@ from airflow_provider_personalize.compat import AirflowFailException
 from airflow_provider_personalize.exceptions import InvalidRequestError, OutputCheckError, TableMismatchError
 from airflow_provider_personalize.failures import told_to_airflow
 from airflow_provider_personalize.operators.output_check import PersonalizeOutputCheckOperator
+from airflow_provider_personalize.quality import history
+from airflow_provider_personalize.quality.figures import OutputTable
 from tests.integration.load_support import line, load
 
 YESTERDAY, TODAY = {"run_date": "2026-11-21"}, {"run_date": "2026-11-22"}
@@ -279,6 +281,118 @@ def test_the_report_shows_what_a_person_has_to_see(target, two_nights, tmp_path)
     assert re.findall(r'title="(\d+): (\d+)"', page) == [("1", "1"), ("2", "0"), ("3", "1"), ("4", "1")]
     assert re.findall(r'title="([\d to]+ %): (\d+)"', page)[0] == ("0 to 10 %", "1")
     assert ("60 to 70 %", "1") in re.findall(r'title="([\d to]+ %): (\d+)"', page)
+
+
+def trends(page):
+    """Return the columns of the trends: ``{figure: [(slice, value), …]}``, the oldest first."""
+    charts = re.findall(r'aria-label="(\w+): ([^"]*)"', page)
+    return {figure: [tuple(bar.split(": ")) for bar in re.split(r", (?=2026)", bars)] for figure, bars in charts}
+
+
+@DATABASES
+def test_the_report_shows_the_last_ten_slices(target, output, tmp_path):
+    nights = [f"2026-11-{day:02}" for day in range(3, 16)]
+    for number, night in enumerate(nights):
+        lines = [line(f"u{user}", "a", *(f"i{number}{n}" for n in range(2))) for user in range(number + 1)]
+        for country, some in (("at", lines), ("ch", lines[:1])):
+            extra = {"run_date": night, "country": country}
+            load(target, output.write(*some), write_mode="replace_slice", extra_columns=extra)
+    report = tmp_path / "page.html"
+    check(target, extra_columns={"run_date": nights[-2], "country": "at"}, report_uri=str(report))
+    shown = trends(report.read_text(encoding="utf-8"))
+    assert [night for night, _ in shown["rows"]] == nights[2:12]
+    assert [value for _, value in shown["entities"]] == [str(number) for number in range(3, 13)]
+    assert [value for _, value in shown["rows"]] == [str(3 * number) for number in range(3, 13)]
+    # One of three results stays. The oldest that is shown is compared, too.
+    assert [value for _, value in shown["overlap"]] == ["33.3 %"] * 10
+    check(target, extra_columns={"country": "at"}, report_uri=str(report))
+    assert not trends(report.read_text(encoding="utf-8"))
+
+
+@POSTGRES
+def test_slices_that_take_too_long_are_left_out_of_the_trend(target, output, tmp_path, monkeypatch):
+    for day in range(1, 6):
+        extra = {"run_date": f"2026-11-{day:02}"}
+        load(target, output.write(line("u", "a")), write_mode="replace_slice", extra_columns=extra)
+    clock = iter(range(0, 1000, 20))
+    monkeypatch.setattr(history, "monotonic", lambda: next(clock))
+    report = tmp_path / "page.html"
+    check(target, extra_columns={"run_date": "2026-11-05"}, report_uri=str(report))
+    page = report.read_text(encoding="utf-8")
+    assert [night for night, _ in trends(page)["rows"]] == ["2026-11-04", "2026-11-05"]
+    assert "the earlier ones were left out" in page
+
+
+@POSTGRES
+def test_a_trend_that_cannot_be_made_hides_nothing(target, two_nights, tmp_path, monkeypatch, log):
+    monkeypatch.setattr(OutputTable, "values_before", lambda self, *_: self._query("SELECT 1 / 0", []))
+    report = tmp_path / "page.html"
+    figures = check(target, extra_columns=TODAY, previous_columns=YESTERDAY, report_uri=str(report))
+    assert figures["report_uri"] == str(report)
+    assert not trends(report.read_text(encoding="utf-8"))
+    assert "The figures of the slices before could not be looked up." in log()
+
+
+@POSTGRES
+def test_the_report_of_segments_shows_their_sizes_and_not_who_is_in_most(target, output, tmp_path):
+    for night, sizes in ((YESTERDAY, {"i1": 1, "i2": 4}), (TODAY, {"i1": 2, "i2": 1, "i3": 2})):
+        lines = [
+            json.dumps({"input": {"itemId": item}, "output": {"usersList": [f"u{n}" for n in range(size)]}})
+            for item, size in sizes.items()
+        ]
+        load(target, output.write(*lines), write_mode="replace_slice", extra_columns=night)
+    report = tmp_path / "page.html"
+    check(target, extra_columns=TODAY, report_uri=str(report))
+    page = report.read_text(encoding="utf-8")
+    assert "Most frequent" not in page
+    assert "top_<wbr>item_<wbr>share" not in page
+    bars = r'title="(i\d)">.*?<em>(\d)</em>.*?width: ([\d.]+)%"></i><u style="left: ([\d.]+)%">'
+    assert re.findall(bars, page, re.DOTALL) == [
+        ("i1", "2", "50.0", "25.0"),
+        ("i3", "2", "50.0", "0.0"),
+        ("i2", "1", "25.0", "100.0"),
+    ]
+    check(target, extra_columns=TODAY, report_uri=str(report), checks={"top_item_share": {"leq_to": 1}})
+    assert "top_<wbr>item_<wbr>share" in report.read_text(encoding="utf-8")
+
+
+@POSTGRES
+def test_a_chart_of_one_bar_is_a_sentence(target, output, tmp_path):
+    for night in (YESTERDAY, TODAY):
+        lines = output.write(line("u", "a"), line("v", "a"))
+        load(target, lines, write_mode="replace_slice", extra_columns=night)
+    report = tmp_path / "page.html"
+    check(target, extra_columns=TODAY, report_uri=str(report))
+    page = report.read_text(encoding="utf-8")
+    assert "All users (2) have the same number of results: 1." in page
+    assert "All users that both slices have (2) share 90 to 100 % of their results." in page
+    assert '<bdi>a</bdi> is the only one: <span class="value">100.0 %</span> of the users have it.' in page
+    assert 'class="track"' not in page
+
+
+@POSTGRES
+def test_the_report_says_where_it_comes_from(target, two_nights, tmp_path, monkeypatch):
+    class Task(Pushed):
+        dag_id, run_id = "nightly", 'x" onclick="alert(1)'
+        log_url = "https://airflow.example.com/dags/nightly/runs/x%22/tasks/check?try_number=1"
+
+    arn = "arn:aws:personalize:eu-west-1:123456789012:batch-inference-job/nightly-2026"
+    loads = [{"lines": 1, "rejects": 0, "job_arn": f"{arn}-{n}"} for n in range(7)]
+    report = tmp_path / "page.html"
+    arguments = {"extra_columns": TODAY, "loaded": loads, "report_uri": str(report), "region_name": "eu-west-1"}
+    check(target, ti=Task(), **arguments)
+    page = report.read_text(encoding="utf-8")
+    links = re.findall(r'href="([^"]+)"[^>]*>([^<]+)<', page)
+    assert links[0] == ("https://airflow.example.com/dags/nightly/runs/x%22", "nightly · x&#34; onclick=&#34;alert(1)")
+    console = "https://console.aws.amazon.com/personalize/home?region=eu-west-1#"
+    assert links[1:] == [(f"{console}{arn}-{n}", f"nightly-2026-{n}") for n in range(5)]
+    assert "and 2 more" in page
+    assert re.search(r"<dt>Made</dt><dd>20\d\d-\d\d-\d\d \d\d:\d\d UTC</dd>", page)
+    # What is no page of the web is no link, and the stand-in's jobs are not in the AWS console.
+    monkeypatch.setattr(Task, "log_url", "javascript:alert(1)")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    check(target, ti=Task(), **arguments)
+    assert "href" not in report.read_text(encoding="utf-8")
 
 
 @POSTGRES
