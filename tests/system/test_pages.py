@@ -125,7 +125,7 @@ PAGES = {
 MEASURE = r"""
 () => {
   const wrong = [];
-  const name = element => 
+  const name = element =>
     `${element.tagName} ${element.className} "${element.textContent.trim().slice(0, 40)}"`;
   const root = document.documentElement;
   if (root.scrollWidth > innerWidth) wrong.push(`the page is ${root.scrollWidth} px wide in ${innerWidth} px`);
