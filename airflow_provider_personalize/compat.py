@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         AirflowSkipException,
         TaskDeferred,
     )
+    from airflow.sdk.observability.stats import Stats
 else:
     try:
         from airflow.providers.common.compat.sdk import (
@@ -51,6 +52,10 @@ else:
         from airflow.models.baseoperator import BaseOperator
         from airflow.models.xcom_arg import XComArg
         from airflow.utils.context import Context
+    try:
+        from airflow.providers.common.compat.sdk import Stats
+    except ImportError:
+        from airflow.stats import Stats
 
 __all__ = [
     "AirflowException",
@@ -61,6 +66,7 @@ __all__ = [
     "BaseHook",
     "BaseOperator",
     "Context",
+    "Stats",
     "TaskDeferred",
     "XComArg",
     "conf",
@@ -89,3 +95,12 @@ def first_reschedule_date(context: Context, retries: int) -> datetime | None:
         try_number=(ti.max_tries or 0) - retries + 1,
     )
     return cast("datetime | None", date)
+
+
+def triggerer_stats() -> Any:
+    """Return Airflow's statistics as the triggerer has set them up: on newer versions, a task's are others."""
+    try:
+        from airflow.observability.stats import Stats as TriggererStats
+    except ImportError:
+        return Stats
+    return TriggererStats

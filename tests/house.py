@@ -33,6 +33,7 @@ FLOORS = (
         "uris",
         "aws_errors",
         "compat",
+        "metrics",
         "failures",
     ),
     ("service",),

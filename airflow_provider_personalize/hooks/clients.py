@@ -20,11 +20,25 @@ from airflow_provider_personalize.aws_errors import (
     is_transient,
 )
 from airflow_provider_personalize.exceptions import InvalidRequestError
+from airflow_provider_personalize.metrics import JOB_DURATION
+from airflow_provider_personalize.service.kinds import ResourceStatus
 from airflow_provider_personalize.service.statuses import text_at
 from airflow_provider_personalize.service.waits import growing_pause
 
 #: How often a call is tried when the answer is throttling, 5xx or none; about two minutes in all.
 TRIES = 8
+
+
+def send_duration(seen: ResourceStatus, stats: Any = None) -> None:
+    """
+    Send the metric of how long a job took, or another resource, from its creation until it was seen to have ended.
+
+    :param seen: Its last status.
+    :param stats: Airflow's statistics, where they are not those of a task.
+    """
+    if seen.created_at is not None:
+        seconds = max(0.0, time.time() - seen.created_at.timestamp())
+        JOB_DURATION.send(seconds, stats=stats, kind=seen.kind.noun, state=seen.state.name.lower())
 
 
 class PersonalizeClients(AwsBaseHook):

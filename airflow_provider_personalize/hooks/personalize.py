@@ -19,8 +19,9 @@ from airflow_provider_personalize.aws_errors import (
     is_transient,
 )
 from airflow_provider_personalize.exceptions import InvalidRequestError, JobConflictError, UnexpectedAnswerError
-from airflow_provider_personalize.hooks.clients import TRIES
+from airflow_provider_personalize.hooks.clients import TRIES, send_duration
 from airflow_provider_personalize.hooks.versions import IfJobExists, QuotaFullError, SolutionVersionCalls
+from airflow_provider_personalize.metrics import POLLS
 from airflow_provider_personalize.service import names as naming
 from airflow_provider_personalize.service.kinds import (
     BATCH_JOBS,
@@ -102,6 +103,7 @@ class PersonalizeHook(SolutionVersionCalls):
             raised as botocore has it.
         """
         kind = naming.kind_of(resource_arn)
+        POLLS.send(1, operation=kind.describe_operation)
         response = self._call(
             kind.describe_operation, client=self.polling_client, arn=resource_arn, **{kind.arn_field: resource_arn}
         )
@@ -122,7 +124,7 @@ class PersonalizeHook(SolutionVersionCalls):
         :raises JobTimeoutError: at the deadline. The job runs on.
         :raises ServiceError: if the service refuses to say how the job stands.
         """
-        watch = Watch(job_arn, deadline, self.log, until=until)
+        watch = Watch(job_arn, deadline, self.log, until=until, on_end=send_duration)
         while True:
             try:
                 seen = self.get_status(job_arn, until)

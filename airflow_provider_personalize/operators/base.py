@@ -16,6 +16,7 @@ from airflow_provider_personalize.compat import Context
 from airflow_provider_personalize.exceptions import JobFailedError, QuotaTimeoutError
 from airflow_provider_personalize.hooks.personalize import IfJobExists, PersonalizeHook, QuotaFullError
 from airflow_provider_personalize.links.personalize import persist_job_links
+from airflow_provider_personalize.metrics import QUOTA_WAIT_DURATION
 from airflow_provider_personalize.operators.costs import Counts
 from airflow_provider_personalize.operators.mixins import ResourceWaiterMixin
 from airflow_provider_personalize.service.kinds import ResourceStatus, State
@@ -182,6 +183,8 @@ class PersonalizeCreateJobOperator(ReadArguments, ResourceWaiterMixin, AwsBaseOp
             except QuotaFullError as full:
                 tried += 1
                 self._wait_for_slot(full, quota_deadline, tried, quota_started)
+        if tried:
+            self._send_quota_wait(quota_started, "slot")
         self._job_arn = job.arn
         persist_job_links(context, self, job)
         if (self.deferrable or self.wait_for_completion) and job.state is not State.SUCCEEDED:
@@ -215,6 +218,7 @@ class PersonalizeCreateJobOperator(ReadArguments, ResourceWaiterMixin, AwsBaseOp
     def _wait_for_slot(self, full: QuotaFullError, deadline: float, tried: int, started: float) -> None:
         remaining = deadline - time.time()
         if remaining <= 0:
+            self._send_quota_wait(started, "timeout")
             raise QuotaTimeoutError(
                 operation=self.resource_kind.create_operation, waited=time.time() - started, reason=str(full)
             ) from None
@@ -227,6 +231,9 @@ class PersonalizeCreateJobOperator(ReadArguments, ResourceWaiterMixin, AwsBaseOp
                 kwargs={"quota_deadline": deadline, "tried": tried, "quota_started": started},
             )
         time.sleep(pause)
+
+    def _send_quota_wait(self, started: float, outcome: str) -> None:
+        QUOTA_WAIT_DURATION.send(time.time() - started, kind=self.resource_kind.noun, outcome=outcome)
 
     def _derived_name(self, context: Context, request: dict[str, Any]) -> str:
         ti = context["ti"]

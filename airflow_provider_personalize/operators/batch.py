@@ -12,6 +12,7 @@ from airflow_provider_personalize.arguments import Reader, exactly_one, form, on
 from airflow_provider_personalize.hooks.personalize import IfJobExists
 from airflow_provider_personalize.input.validation import MAX_SEGMENT_USERS
 from airflow_provider_personalize.lineage import job_lineage
+from airflow_provider_personalize.metrics import INPUT_LINES, INPUT_RESULTS
 from airflow_provider_personalize.operators.base import DEFAULT_QUOTA_WAIT, PersonalizeCreateJobOperator
 from airflow_provider_personalize.operators.costs import Counts, count_batch
 from airflow_provider_personalize.operators.mixins import passed_on
@@ -185,7 +186,11 @@ class PersonalizeBatchJobOperator(PersonalizeCreateJobOperator, abstract=True):
             return None
         whole = self.validate_input == "whole"
         seen = preflight(self.hook, self.resource_kind, request, whole=whole) if checks else None
-        return count_batch(self.hook, request, seen=seen, **limits)
+        counts = count_batch(self.hook, request, seen=seen, **limits)
+        if counts:
+            INPUT_LINES.send(counts["lines"], kind=self.resource_kind.noun)
+            INPUT_RESULTS.send(counts["results"], kind=self.resource_kind.noun)
+        return counts
 
     def get_openlineage_facets_on_start(self) -> OperatorLineage[Any, Any]:
         """Return where the job reads and writes, for OpenLineage, at the start and again at the end."""

@@ -21,6 +21,7 @@ from airflow_provider_personalize.arguments import (
 from airflow_provider_personalize.compat import Context
 from airflow_provider_personalize.exceptions import OutputCheckError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
+from airflow_provider_personalize.metrics import send_figures
 from airflow_provider_personalize.operators.mixins import PersonalizeTaskMixin
 from airflow_provider_personalize.operators.reports import origin_of, write_report
 from airflow_provider_personalize.output.rows import USER_SEGMENTS, read_column_names
@@ -214,6 +215,7 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
                 )
             ]
             self._log_figures(now, before, results)
+            send_figures(figures, self.table)
             details = self._details(table, now, loads, results)
             origin = origin_of(context, self.hook, loads.sources) if self.report_uri else None
             page = self._page(table, figures, now, before, overlap, results, details, origin) if origin else None

@@ -21,6 +21,7 @@ from airflow_provider_personalize.compat import (
 )
 from airflow_provider_personalize.exceptions import JobTimeoutError, PersonalizeError
 from airflow_provider_personalize.failures import final
+from airflow_provider_personalize.hooks.clients import send_duration
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.links.personalize import persist_job_links
 from airflow_provider_personalize.operators.mixins import ResourceWaiterMixin
@@ -88,7 +89,7 @@ class PersonalizeWaitSensor(ReadArguments, ResourceWaiterMixin, AwsBaseSensor[Pe
         arn = self._awaited_arn
         if self.deferrable:
             deadline = self._deadline(context, self.timeout)
-            watch = self._watch = Watch(arn, deadline, self.log, time.time(), self.until)
+            watch = self._watch = Watch(arn, deadline, self.log, time.time(), self.until, send_duration)
             # One look first: what has ended already needs no triggerer.
             if not self._has_come(context):
                 seen = watch.last_seen
@@ -106,7 +107,7 @@ class PersonalizeWaitSensor(ReadArguments, ResourceWaiterMixin, AwsBaseSensor[Pe
             return arn
         started = first_reschedule_date(context, self.retries or 0) if self.reschedule else None
         began = started.timestamp() if started else time.time()
-        self._watch = Watch(arn, began + self.timeout, self.log, began, self.until)
+        self._watch = Watch(arn, began + self.timeout, self.log, began, self.until, send_duration)
         super().execute(context)
         return arn
 
@@ -121,7 +122,9 @@ class PersonalizeWaitSensor(ReadArguments, ResourceWaiterMixin, AwsBaseSensor[Pe
 
     def _has_come(self, context: Context) -> bool:
         """Look once, and return whether what is waited for has come."""
-        watch = self._watch = self._watch or Watch(self._awaited_arn, float("inf"), self.log, until=self.until)
+        watch = self._watch = self._watch or Watch(
+            self._awaited_arn, float("inf"), self.log, until=self.until, on_end=send_duration
+        )
         is_first = watch.last_seen is None
         with self._skipped_if_asked():
             try:

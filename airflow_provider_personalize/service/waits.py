@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -106,6 +106,7 @@ class Watch:
     :param started: When the wait began, in seconds since the epoch. It began before a rescheduled sensor's earlier
         looks, and before a restart of the triggerer.
     :param until: What is waited for.
+    :param on_end: What to call with the status that ends a wait until ``active``, before the wait ends in it.
     """
 
     arn: str
@@ -113,6 +114,7 @@ class Watch:
     log: Logger
     started: float = field(default_factory=time.time)
     until: Until = "active"
+    on_end: Callable[[ResourceStatus], None] | None = None
     last_seen: ResourceStatus | None = None
     last_error: str | None = None
 
@@ -140,6 +142,8 @@ class Watch:
                     age,
                 )
         self.last_seen = seen
+        if self.on_end and self.until == "active" and seen.state is not State.RUNNING:
+            self.on_end(seen)
         seen.raise_if_failed()
         return seen.state is State.SUCCEEDED
 

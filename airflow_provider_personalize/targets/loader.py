@@ -13,6 +13,7 @@ from itertools import chain
 from typing import Any, NamedTuple, Self
 
 from airflow_provider_personalize.exceptions import InvalidRequestError, TooManyRejectsError
+from airflow_provider_personalize.metrics import LOAD_DURATION, LOAD_LINES, LOAD_REJECTS, LOAD_ROWS
 from airflow_provider_personalize.output.reader import OutputReader
 from airflow_provider_personalize.output.rows import USER_RECOMMENDATIONS, Batch, Column, RowKind
 from airflow_provider_personalize.s3.download import read_objects
@@ -100,6 +101,7 @@ class Loader:
             return LoadResult(before, is_new=False)
         target.stage(0, chain(self._first, self._batches), self._rejects)
         _settle_and_publish(target, self.counts, self._rejects.examples)
+        LOAD_DURATION.send(self.progress.seconds, target=type(target).__name__)
         return LoadResult(self.counts, is_new=True)
 
     def stage(self, target: Target, columns: tuple[Column, ...], part: int) -> LoadCounts:
@@ -140,6 +142,8 @@ def publish_parts(target: Target, columns: tuple[Column, ...], parts: Iterable[L
 
 
 def _settle_and_publish(target: Target, counts: LoadCounts, examples: Sequence[str]) -> None:
+    for metric, value in ((LOAD_LINES, counts.lines), (LOAD_ROWS, counts.rows), (LOAD_REJECTS, counts.rejects)):
+        metric.send(value, target=type(target).__name__)
     try:
         settle(counts, target.plan.max_reject_rate, examples=examples, kept_in=target.rejects_kept_in)
     except TooManyRejectsError:

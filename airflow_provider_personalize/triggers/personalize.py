@@ -6,14 +6,17 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_personalize import exceptions
 from airflow_provider_personalize.aws_errors import describe_error
+from airflow_provider_personalize.compat import triggerer_stats
 from airflow_provider_personalize.error_base import restore_error
 from airflow_provider_personalize.exceptions import PersonalizeError
+from airflow_provider_personalize.hooks.clients import send_duration
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.service.kinds import ResourceStatus, Until
 from airflow_provider_personalize.service.names import kind_of
@@ -108,7 +111,8 @@ class PersonalizeJobTrigger(BaseTrigger):
         # Imported here, since only a triggerer polls, but every DAG file that defers imports this module.
         from airflow_provider_personalize.triggers.poller import shared_poller
 
-        watch = Watch(self.job_arn, self.deadline, self.log, self.started, self.until)
+        on_end = partial(send_duration, stats=triggerer_stats())
+        watch = Watch(self.job_arn, self.deadline, self.log, self.started, self.until, on_end)
         try:
             runs_on_version = watch.kind.list_filter == "solutionVersionArn"
             async with shared_poller(self._hook_parameters) as poller:

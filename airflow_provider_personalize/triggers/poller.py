@@ -23,8 +23,10 @@ from typing import Any
 from botocore import xform_name
 
 from airflow_provider_personalize.aws_errors import AWS_ERRORS, answers_to, describe_error, is_expired
+from airflow_provider_personalize.compat import triggerer_stats
 from airflow_provider_personalize.exceptions import PersonalizeError, UnexpectedAnswerError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
+from airflow_provider_personalize.metrics import POLLS
 from airflow_provider_personalize.service.kinds import (
     ResourceKind,
     ResourceStatus,
@@ -113,6 +115,7 @@ class JobPoller:
         self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="personalize-poll")
         self._groups: dict[tuple[ResourceKind, Until, str | None], _Group] = {}
         self._client: Any = None
+        self._stats = triggerer_stats()
         self._building = asyncio.Lock()
         self._may_list = True
 
@@ -273,6 +276,7 @@ class JobPoller:
                 from asgiref.sync import sync_to_async
 
                 self._client = await sync_to_async(self._build_client)()
+        POLLS.send(1, stats=self._stats, operation=operation)
         client = self._client
         method: Callable[..., dict[str, Any]] = getattr(client, xform_name(operation))
         arn = next(iter(request.values())) if operation.startswith("Describe") else None
