@@ -10,7 +10,14 @@ from typing import Any
 from airflow_provider_personalize.local.errors import ApiError
 from airflow_provider_personalize.local.jobs import Job
 from airflow_provider_personalize.local.model import service_model
-from airflow_provider_personalize.service.kinds import SOLUTION, SOLUTION_VERSION, ResourceKind
+from airflow_provider_personalize.service.kinds import (
+    DATASET_GROUP,
+    FILTER,
+    METRIC_ATTRIBUTION,
+    SOLUTION,
+    SOLUTION_VERSION,
+    ResourceKind,
+)
 from airflow_provider_personalize.service.names import Arn
 from airflow_provider_personalize.service.statuses import ACTIVE
 
@@ -101,10 +108,12 @@ class Region:
         return resource
 
     def remove(self, resource: Resource) -> None:
-        """Forget a resource, and with a solution its versions."""
+        """Forget a resource, with a solution its versions, and with a group what does not stand in its way."""
         gone = [resource]
         if resource.kind is SOLUTION:
             gone += self.made_from(resource.arn, SOLUTION_VERSION)
+        if resource.kind is DATASET_GROUP:
+            gone += self.made_from(resource.arn, FILTER, METRIC_ATTRIBUTION)
         for one in gone:
             self.resources.pop(one.arn, None)
             self.tags.pop(one.arn, None)

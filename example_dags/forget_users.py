@@ -1,0 +1,113 @@
+"""
+### Forget users
+
+Whoever asks to be forgotten has a row in the table `forget_requests` (`user_id, requested, run_id, forgotten`). Every
+day, this DAG takes the new ones and deletes all that the warehouse's tables and Personalize's datasets hold of them;
+last, it notes when that was done. A day without requests costs nothing.
+
+The warehouse comes first: what it still held, the next full import would bring back. A model that was trained before
+knows these users until the next training, so `weekly_retrain` does the rest.
+
+It runs as it is against the local stand-in, after `personalize_setup`. Against AWS, give the connections `aws_default`
+and `postgres_default`, and set these Airflow variables.
+
+| variable | what it is |
+| --- | --- |
+| `personalize_bucket` | the S3 bucket for the list of users |
+| `personalize_role_arn` | the role that Personalize reads that bucket with |
+| `personalize_arn_prefix` | what the ARN of your dataset group begins with |
+| `personalize_dataset_group` | the name of the dataset group |
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
+
+from airflow_provider_personalize.operators.data import PersonalizeCreateDataDeletionJobOperator
+from airflow_provider_personalize.transfers.sql_to_personalize import SqlToPersonalizeUserListOperator
+
+try:
+    from airflow.sdk import DAG
+except ImportError:  # Airflow 2
+    from airflow import DAG
+
+AWS = "aws_default"
+WAREHOUSE = "postgres_default"
+
+BUCKET = "{{ var.value.get('personalize_bucket', 'personalize-local') }}"
+ROLE = "{{ var.value.get('personalize_role_arn', 'arn:aws:iam::123456789012:role/personalize-local') }}"
+PREFIX = "{{ var.value.get('personalize_arn_prefix', 'arn:aws:personalize:us-east-1:123456789012') }}"
+GROUP = "{{ var.value.get('personalize_dataset_group', 'personalize-local') }}"
+FOLDER = f"s3://{BUCKET}/forget_users/{{{{ run_id | replace(':', '') | replace('+', '_') }}}}/"
+
+with DAG(
+    dag_id="forget_users",
+    description="Delete all that the warehouse and Personalize hold of those who have asked for it",
+    doc_md=__doc__,
+    schedule="0 4 * * *",
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    default_args={"retries": 2, "retry_delay": timedelta(minutes=5)},
+    tags=["personalize", "example"],
+) as dag:
+    # A request belongs to the run that takes it, and a run takes requests once: whatever is retried or cleared works on
+    # the same ones, and what comes meanwhile is left to the next run. The statements are one transaction.
+    forget_here = SQLExecuteQueryOperator(
+        task_id="forget_here",
+        conn_id=WAREHOUSE,
+        parameters={"run_id": "{{ run_id }}"},
+        sql=[
+            """
+            UPDATE forget_requests SET run_id = %(run_id)s WHERE run_id IS NULL AND forgotten IS NULL
+            AND NOT EXISTS (SELECT 1 FROM forget_requests WHERE run_id = %(run_id)s)
+            """,
+            # Some of the tables are made by other DAGs, and may not be there yet.
+            """
+            DO $$
+            DECLARE name text;
+            BEGIN
+                FOREACH name IN ARRAY ARRAY['views', 'subscribers', 'recommendations', 'email_list'] LOOP
+                    IF to_regclass(name) IS NOT NULL THEN
+                        EXECUTE 'DELETE FROM ' || quote_ident(name) || ' WHERE user_id IN '
+                            '(SELECT user_id FROM forget_requests WHERE run_id IS NOT NULL AND forgotten IS NULL)';
+                    END IF;
+                END LOOP;
+            END $$
+            """,
+        ],
+    )
+
+    # Without requests, this task and those behind it are skipped.
+    list_users = SqlToPersonalizeUserListOperator(
+        task_id="list_users",
+        sql="SELECT DISTINCT user_id FROM forget_requests WHERE run_id = %(run_id)s AND forgotten IS NULL",
+        parameters={"run_id": "{{ run_id }}"},
+        sql_conn_id=WAREHOUSE,
+        s3_uri=FOLDER,
+        allow_empty=True,
+        aws_conn_id=AWS,
+    )
+
+    # The service may take a day.
+    forget_there = PersonalizeCreateDataDeletionJobOperator(
+        task_id="forget_there",
+        dataset_group_arn=f"{PREFIX}:dataset-group/{GROUP}",
+        data_location=list_users.output,
+        role_arn=ROLE,
+        deferrable=True,
+        poll_interval=60,
+        timeout=timedelta(days=3),
+        aws_conn_id=AWS,
+    )
+
+    note = SQLExecuteQueryOperator(
+        task_id="note",
+        conn_id=WAREHOUSE,
+        parameters={"run_id": "{{ run_id }}"},
+        sql="UPDATE forget_requests SET forgotten = now() WHERE run_id = %(run_id)s AND forgotten IS NULL",
+    )
+
+    forget_here >> list_users >> forget_there >> note
