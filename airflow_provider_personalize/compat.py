@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from airflow.configuration import conf
-    from airflow.sdk import BaseHook, BaseOperator, Context, XComArg
+    from airflow.sdk import BaseHook, BaseOperator, Context, XComArg, get_current_context
     from airflow.sdk.exceptions import (
         AirflowException,
         AirflowFailException,
@@ -37,6 +37,7 @@ else:
             TaskDeferred,
             XComArg,
             conf,
+            get_current_context,
         )
     except ImportError:
         from airflow.configuration import conf
@@ -51,6 +52,7 @@ else:
         from airflow.hooks.base import BaseHook
         from airflow.models.baseoperator import BaseOperator
         from airflow.models.xcom_arg import XComArg
+        from airflow.operators.python import get_current_context
         from airflow.utils.context import Context
     try:
         from airflow.providers.common.compat.sdk import Stats
@@ -71,6 +73,7 @@ __all__ = [
     "XComArg",
     "conf",
     "first_reschedule_date",
+    "get_current_context",
 ]
 
 

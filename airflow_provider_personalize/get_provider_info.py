@@ -58,11 +58,6 @@ def get_provider_info() -> dict[str, Any]:
                 "target-integration-name": "SQL",
                 "python-module": f"{package}.transfers.personalize_to_sql",
             },
-            {
-                "source-integration-name": integration,
-                "target-integration-name": "Parquet",
-                "python-module": f"{package}.transfers.personalize_to_parquet",
-            },
         ],
         "config": {
             "personalize": {
@@ -81,11 +76,26 @@ def get_provider_info() -> dict[str, Any]:
                         ("training_hour", "a training hour costs", "0.25"),
                         ("gb_imported", "the import of a gigabyte (10⁹ bytes) costs", "0.05"),
                     )
+                }
+                | {
+                    "ui_connections": {
+                        "description": "The AWS connections whose batch jobs, imports and trainings the page "
+                        "Personalize in Airflow's UI lists, separated by commas. The page is off where it is empty.",
+                        "version_added": __version__,
+                        "type": "string",
+                        "example": "aws_default,aws_eu",
+                        "default": "",
+                    },
                 },
             }
         },
         "extra-links": [
-            f"{package}.links.personalize.{name}"
-            for name in ("PersonalizeJobLink", "PersonalizeSolutionLink", "PersonalizeOutputLink")
+            *(
+                f"{package}.links.personalize.{name}"
+                for name in ("PersonalizeJobLink", "PersonalizeSolutionLink", "PersonalizeOutputLink")
+            ),
+            f"{package}.links.reports.PersonalizeReportLink",
         ],
+        # Airflow looks here where providers are discovered at once; by default it takes the entry point.
+        "plugins": [{"name": "personalize", "plugin-class": f"{package}.plugins.plugin.PersonalizePlugin"}],
     }

@@ -13,7 +13,7 @@ It runs as it is against the local stand-in (`make demo`). Against AWS, nothing 
 | `personalize_bucket` | the S3 bucket for the jobs' input and output |
 | `personalize_role_arn` | the role that Personalize reads and writes that bucket with |
 | `personalize_solution_arn` | the solution, for user personalization; its newest version that has passed is used |
-| `email_preview_dir` | the folder for the two pages; by default `email_previews` in Airflow's home |
+| `email_preview_dir` | the folder for the two pages, on S3 or not; by default `email_previews` in Airflow's home |
 
 A version has passed if it has the tag `quality` = `passed`, which `weekly_retrain` gives it after its check. So a night
 after a bad training runs on the last good version, and the log of `recommend` says so.
@@ -165,9 +165,11 @@ with DAG(
 
     @dag.task
     def preview(run_date: str, emails: str, folder: str) -> str:
-        """Write the first of the night's emails into a page that a person can open, and return its path."""
+        """Write the first of the night's emails into a page that a person can open, and return where it is."""
         from airflow.providers.postgres.hooks.postgres import PostgresHook
-        from jinja2 import Environment, FileSystemLoader
+        from jinja2 import Environment
+
+        from airflow_provider_personalize.operators.reports import publish_page
 
         with PostgresHook(postgres_conn_id=WAREHOUSE).get_conn() as connection, connection.cursor() as cursor:
             cursor.execute(
@@ -189,12 +191,11 @@ with DAG(
             )
             shown = [dict(zip(("name", "email", "picks"), row, strict=True)) for row in cursor]
 
-        templates = Environment(loader=FileSystemLoader(Path(__file__).with_name("templates")), autoescape=True)
-        page = templates.get_template("email_preview.html").render(run_date=run_date, shown=shown, **summary)
-        path = Path(folder) / f"email_list_{run_date}.html"
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.write_text(page, encoding="utf-8")
-        return str(path)
+        template = (Path(__file__).with_name("templates") / "email_preview.html").read_text(encoding="utf-8")
+        page = Environment(autoescape=True).from_string(template).render(run_date=run_date, shown=shown, **summary)
+        # On Airflow 3.1 and newer, it is also in the tab "Reports" of the run.
+        uri = f"{folder.rstrip('/')}/email_list_{run_date}.html"
+        return publish_page(page, uri, title="Emails", aws_conn_id=AWS, template=template)
 
     check >> announce(load.output)
     load >> check >> email_list >> preview(RUN_DATE, "{{ params.preview_emails }}", PAGES)

@@ -21,9 +21,10 @@ from airflow_provider_personalize.arguments import (
 from airflow_provider_personalize.compat import Context
 from airflow_provider_personalize.exceptions import OutputCheckError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
+from airflow_provider_personalize.links.reports import PersonalizeReportLink
 from airflow_provider_personalize.metrics import send_figures
 from airflow_provider_personalize.operators.mixins import PersonalizeTaskMixin
-from airflow_provider_personalize.operators.reports import origin_of, write_report
+from airflow_provider_personalize.operators.reports import beside_output, note_report, origin_of, write_report
 from airflow_provider_personalize.output.rows import USER_SEGMENTS, read_column_names
 from airflow_provider_personalize.quality.details import what_is_missing
 from airflow_provider_personalize.quality.figures import OutputTable, is_date
@@ -88,7 +89,8 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
         hold. Only ``overlap`` is excused, where there is no slice before.
     :param warn_checks: What should hold; otherwise the task warns.
     :param report_uri: Where to write the report, an HTML page, also when the task fails: a path, ``file:///…``, or
-        ``s3://bucket/key``. If it cannot be written, that is logged, and the outcome is the same.
+        ``s3://bucket/key``. By default, it goes beside the output of the job that ``loaded`` tells of, on S3; empty
+        text is for no report. If it cannot be written, that is logged, and the outcome is the same.
     :return: The figures, those of the slice before under ``previous``, and ``report_uri``, None where there is no
         report. They are in XCom also when the task fails.
     :raises InvalidRequestError: if literal ``checks``, ``warn_checks`` or ``report_uri`` cannot be right.
@@ -96,6 +98,7 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
 
     aws_hook_class = PersonalizeHook
     ui_color = "#e6f2ea"
+    operator_extra_links = (PersonalizeReportLink(),)
     template_fields: Sequence[str] = aws_template_fields(
         "catalog_sql",
         "checks",
@@ -114,15 +117,9 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
     )
     template_ext: Sequence[str] = (".sql",)
     template_fields_renderers: ClassVar[dict[str, str]] = {
-        "catalog_sql": "sql",
-        "checks": "json",
-        "column_names": "json",
-        "extra_columns": "json",
-        "input_sql": "sql",
-        "loaded": "json",
-        "parameters": "json",
-        "previous_columns": "json",
-        "warn_checks": "json",
+        **dict.fromkeys(("catalog_sql", "input_sql"), "sql"),
+        **dict.fromkeys(("checks", "warn_checks", "column_names", "extra_columns", "previous_columns"), "json"),
+        **dict.fromkeys(("loaded", "parameters"), "json"),
     }
 
     argument_readers: ClassVar[Mapping[str, Reader]] = {
@@ -182,7 +179,7 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
         self.report_uri = report_uri
         self.check_literals()
         # Not where the others are read: one that a template got wrong must not keep the verdict back.
-        if is_settled(report_uri) and report_uri is not None:
+        if is_settled(report_uri) and report_uri:
             parse_report_uri(report_uri)
 
     def conflicts(self, known: Mapping[str, Any]) -> Iterator[str]:
@@ -198,6 +195,8 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
         """
         self.read_arguments()
         loads = add_up(read_loaded("loaded", self.loaded) or ())
+        if self.report_uri is None:
+            self.report_uri = beside_output(context, self.hook, loads.sources, self.log)
         values = dict(self.extra_columns or {})
         opened = open_table(database_hook(self.sql_conn_id), self.table, self.schema)
         with closing(opened.connection):
@@ -221,6 +220,7 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
             page = self._page(table, figures, now, before, overlap, results, details, origin) if origin else None
         if page is None or not write_report(page, str(self.report_uri), self.hook, self.log):
             figures["report_uri"] = None
+        note_report(context, self, "Output check", figures["report_uri"], loads.sources, results)
         if failed := [str(outcome) for outcome in results if outcome.state == "failed"]:
             # A task that fails returns nothing, and this is when people look at its figures.
             context["ti"].xcom_push(key="return_value", value=figures)
@@ -262,7 +262,7 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
             "rejects": loads.rejects,
             "reject_rate": _share(loads.rejects, loads.lines),
             "previous": before.figures if before else None,
-            "report_uri": self.report_uri,
+            "report_uri": self.report_uri or None,
         }
 
     def _log_figures(self, now: Slice, before: Slice | None, results: Sequence[Outcome]) -> None:

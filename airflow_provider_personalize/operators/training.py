@@ -13,10 +13,11 @@ from airflow_provider_personalize.arguments import ReadArguments, Reader, flag, 
 from airflow_provider_personalize.compat import Context
 from airflow_provider_personalize.exceptions import InvalidRequestError, ServiceError, SolutionVersionCheckError
 from airflow_provider_personalize.hooks.personalize import IfJobExists, PersonalizeHook
+from airflow_provider_personalize.links.reports import PersonalizeReportLink
 from airflow_provider_personalize.operators.base import DEFAULT_QUOTA_WAIT, PersonalizeCreateJobOperator
 from airflow_provider_personalize.operators.costs import Counts, count_training, expect_training
 from airflow_provider_personalize.operators.mixins import PersonalizeTaskMixin, passed_on
-from airflow_provider_personalize.operators.reports import origin_of, write_report
+from airflow_provider_personalize.operators.reports import note_report, origin_of, write_report
 from airflow_provider_personalize.operators.version_figures import judged, measure
 from airflow_provider_personalize.quality.report import Origin, parse_report_uri, render_model_report
 from airflow_provider_personalize.quality.thresholds import TO_BASELINE, Outcome, read_metric_checks
@@ -223,6 +224,7 @@ class PersonalizeSolutionVersionCheckOperator(ReadArguments, PersonalizeTaskMixi
 
     aws_hook_class = PersonalizeHook
     ui_color = "#e6f2ea"
+    operator_extra_links = (PersonalizeReportLink(),)
     template_fields: Sequence[str] = aws_template_fields(
         "baseline_solution_arn", "checks", "pass_tags", "report_uri", "solution_version_arn", "warn_checks"
     )
@@ -265,7 +267,7 @@ class PersonalizeSolutionVersionCheckOperator(ReadArguments, PersonalizeTaskMixi
         self.report_uri = report_uri
         self.check_literals()
         # Not where the others are read: one that a template got wrong must not keep the verdict back.
-        if is_settled(report_uri) and report_uri is not None:
+        if is_settled(report_uri) and report_uri:
             parse_report_uri(report_uri)
 
     def conflicts(self, known: Mapping[str, Any]) -> Iterator[str]:
@@ -305,6 +307,8 @@ class PersonalizeSolutionVersionCheckOperator(ReadArguments, PersonalizeTaskMixi
         page = self._page(figures, results, origin) if origin else None
         is_written = page is not None and write_report(page, str(self.report_uri), self.hook, self.log)
         figures["report_uri"] = self.report_uri if is_written else None
+        about = [self.solution_version_arn]
+        note_report(context, self, "Solution version check", figures["report_uri"], about, results)
         if failed := [str(outcome) for outcome in results if outcome.state == "failed"]:
             # A task that fails returns nothing, and this is when people look at its figures.
             context["ti"].xcom_push(key="return_value", value=figures)

@@ -85,7 +85,6 @@ SAMPLES = {
     "sql": "SELECT user_id FROM users",
     "sql_conn_id": "shop",
     "table": "recommendations",
-    "target_uri": "s3://lake/recommendations/",
 }
 
 
@@ -153,7 +152,7 @@ def arguments(cls):
         for name, parameter in taken.items()
         if name in SAMPLES and parameter.default is parameter.empty
     }
-    if {"job_arn", "output_uri"} <= taken.keys():
+    if cls.__name__ == "PersonalizeToSqlOperator":
         needed["job_arn"] = SAMPLES["job_arn"]
     elif cls.__name__ == "SqlToPersonalizeDatasetOperator":
         needed["dataset_arn"] = BASE + "dataset/shop/ITEMS"

@@ -1,0 +1,71 @@
+"""
+The plugin that Airflow loads.
+
+Airflow finds it by the entry point ``airflow.plugins``; by what the provider says of itself only where ``[core]
+lazy_discover_providers`` is off, and then no plugin may come by both ways. Tasks load plugins, too, so this module
+imports nothing that they do not have already.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow import __version__, settings
+
+if TYPE_CHECKING:
+    from airflow.sdk.plugins_manager import AirflowPlugin
+else:
+    try:
+        from airflow.providers.common.compat.sdk import AirflowPlugin
+    except ImportError:  # Airflow 2.11 with the providers of its own constraints file
+        from airflow.plugins_manager import AirflowPlugin
+
+#: Whether this Airflow shows a plugin's views.
+SHOWS_VIEWS = tuple(int(part) for part in __version__.split(".")[:2]) >= (3, 1)
+
+#: Where the API server serves the pages.
+PREFIX = "/personalize"
+
+# Airflow fills in the braces. The addresses are relative to the one that Airflow is served at, whichever that is.
+_TASK = "dag_id={DAG_ID}&run_id={RUN_ID}&task_id={TASK_ID}&map_index={MAP_INDEX}"
+_VIEWS = (
+    {
+        "name": "Reports",
+        "href": f"{PREFIX[1:]}/reports?dag_id={{DAG_ID}}&run_id={{RUN_ID}}",
+        "destination": "dag_run",
+        "url_route": "personalize-run",
+    },
+    {
+        "name": "Reports",
+        "href": f"{PREFIX[1:]}/reports?{_TASK}",
+        "destination": "task_instance",
+        "url_route": "personalize-task",
+    },
+)
+
+
+class _OnServer:
+    """
+    An attribute that is made when the API server asks for it, and empty where Airflow shows no views.
+
+    Airflow reads it from the plugin's class or from an instance, depending on how it has found the plugin.
+    """
+
+    def __get__(self, instance: Any, owner: Any = None) -> list[dict[str, Any]]:
+        if not SHOWS_VIEWS:
+            return []
+        from airflow_provider_personalize.plugins.app import app
+
+        return [{"name": "personalize", "url_prefix": PREFIX, "app": app()}]
+
+
+class PersonalizePlugin(AirflowPlugin):
+    """The reports of a run and of a task as tabs, and the page "Personalize" in the navigation."""
+
+    name = "personalize"
+    fastapi_apps = _OnServer()
+    external_views = [dict(view) for view in _VIEWS] if SHOWS_VIEWS else []
+
+
+#: What the entry point names: nothing where Airflow cannot show it, or takes it from the provider's description.
+ENTRY_POINT = PersonalizePlugin if SHOWS_VIEWS and settings.LAZY_LOAD_PROVIDERS else None
