@@ -58,6 +58,11 @@ def get_provider_info() -> dict[str, Any]:
                 "target-integration-name": "SQL",
                 "python-module": f"{package}.transfers.personalize_to_sql",
             },
+            {
+                "source-integration-name": integration,
+                "target-integration-name": integration,
+                "python-module": f"{package}.transfers.personalize_delta",
+            },
         ],
         "config": {
             "personalize": {

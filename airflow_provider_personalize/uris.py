@@ -85,6 +85,31 @@ def parse_uri(value: Any, *, parameter: str = "URI") -> S3Uri | FileUri:
     return uri
 
 
+def parse_file_uri(value: Any, *, parameter: str = "URI") -> S3Uri | FileUri:
+    """
+    Parse the URI of one object or file.
+
+    :param value: The URI, as ``s3://bucket/folder/name`` or ``file:///folder/name``.
+    :param parameter: What the user calls it, for the message.
+    :raises InvalidRequestError: if it is neither, or that of a prefix or a folder.
+    """
+    uri = parse_uri(value, parameter=parameter)
+    if uri.is_folder:
+        raise InvalidRequestError(
+            f"{parameter}: expected the URI of a file, as s3://bucket/folder/name.jsonl or file:///folder/name.jsonl, "
+            f"got that of a folder: {value!r}."
+        )
+    return uri
+
+
+def folder_of(uri: S3Uri | FileUri) -> tuple[S3Uri | FileUri, str]:
+    """Return the folder of a file, and the file's name in it."""
+    if isinstance(uri, FileUri):
+        return FileUri(uri.path.parent, is_folder=True), uri.path.name
+    folder, slash, name = uri.key.rpartition("/")
+    return S3Uri(uri.bucket, folder + slash), name
+
+
 def parse_uri_or_path(value: Any, *, parameter: str = "URI") -> S3Uri | FileUri:
     """
     Parse a URI, or take a plain path for that of a file.

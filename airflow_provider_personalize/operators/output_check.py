@@ -27,7 +27,7 @@ from airflow_provider_personalize.operators.mixins import PersonalizeTaskMixin
 from airflow_provider_personalize.operators.reports import beside_output, note_report, origin_of, write_report
 from airflow_provider_personalize.output.rows import USER_SEGMENTS, read_column_names
 from airflow_provider_personalize.quality.details import what_is_missing
-from airflow_provider_personalize.quality.figures import OutputTable, is_date
+from airflow_provider_personalize.quality.figures import OutputTable
 from airflow_provider_personalize.quality.history import History, read_history
 from airflow_provider_personalize.quality.loads import Loads, add_up, read_loaded
 from airflow_provider_personalize.quality.queries import Query
@@ -234,11 +234,7 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
         return Query(name, sql, self.parameters) if sql else None
 
     def _before(self, table: OutputTable) -> Slice | None:
-        values = dict(self.previous_columns or {})
-        if not values and len(self.extra_columns or {}) == 1:
-            [(name, value)] = dict(self.extra_columns or {}).items()
-            if is_date(value) and (found := table.value_before(name, value)) is not None:
-                values = {name: found}
+        values = table.slice_before(self.extra_columns or {}, self.previous_columns)
         before = table.slice(values) if values else None
         return before if before and before.rows else None
 

@@ -102,6 +102,17 @@ class OutputTable:
         )
         return [before for (before,) in rows]
 
+    def slice_before(self, values: Mapping[str, Any], given: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        """
+        Return the values of the slice to compare one with: those given; or else, where the slice is one date, those of
+        the newest one that is older. There are none where there is no such slice.
+        """
+        if given or len(values) != 1:
+            return dict(given or {})
+        [(name, value)] = values.items()
+        before = self.value_before(name, value) if is_date(value) else None
+        return {} if before is None else {name: before}
+
     def items_of(self, items: Iterable[str], values: Mapping[str, Any]) -> dict[str, int]:
         """Return how many entities of a slice have each of these items."""
         return self._counts(self.item, items, values)

@@ -23,6 +23,8 @@ from airflow_provider_personalize.uris import FileUri, S3Uri
 
 #: The end of the names that files of this machine have until they appear.
 _UNFINISHED = ".unfinished"
+#: Bytes that are handed on to a file at once.
+BUFFER_BYTES = 1 << 20
 
 
 class NewFiles(Protocol):
@@ -49,15 +51,37 @@ class NewFiles(Protocol):
         """Let all files appear, and return their URIs in the order in which they were begun."""
 
 
-def new_files(place: S3Uri | FileUri, client: Callable[[], Any]) -> NewFiles:
+def new_files(
+    place: S3Uri | FileUri, client: Callable[[], Any], *, content_type: str = "application/vnd.apache.parquet"
+) -> NewFiles:
     """
     Return what writes files to a folder.
 
     :param place: The folder.
     :param client: Returns an S3 client with credentials that hold; called only where one is needed, and again where
         those of the last one have expired.
+    :param content_type: What S3 notes the files to be.
     """
-    return LocalFiles(place) if isinstance(place, FileUri) else S3Files(place, client)
+    return LocalFiles(place) if isinstance(place, FileUri) else S3Files(place, client, content_type)
+
+
+def has_file(name: str, place: S3Uri | FileUri, client: Callable[[], Any]) -> bool:
+    """
+    Return whether a folder has a file, as far as one may see it.
+
+    :param name: The file's name.
+    :param place: The folder.
+    :param client: As in :func:`new_files`.
+    """
+    if isinstance(place, FileUri):
+        return (place.path / name).exists()
+    try:
+        PrefixCalls(client(), place, client)("head_object", Key=place.key + name)
+    except ClientError as error:
+        if error_code(error) in {"404", "NoSuchKey", "403", "AccessDenied"}:
+            return False
+        raise as_s3_error(error, operation=error.operation_name, place=place) from error
+    return True
 
 
 def delete_files(uris: Iterable[str], place: S3Uri | FileUri, client: Callable[[], Any]) -> None:
@@ -105,6 +129,39 @@ class _Sink(io.RawIOBase):
         self._take(body)
         self._bytes += len(body)
         return len(body)
+
+
+class OneFile:
+    """
+    A file that is begun when its first text is written.
+
+    :param files: The folder that it goes to.
+    :param name: Its name.
+    """
+
+    def __init__(self, files: NewFiles, name: str) -> None:
+        self._files = files
+        self._name = name
+        self._buffer: io.BufferedWriter | None = None
+        self.bytes = 0
+
+    def write(self, text: str) -> None:
+        """Add text."""
+        if not text:
+            return
+        if self._buffer is None:
+            self._buffer = io.BufferedWriter(self._files.create(self._name), BUFFER_BYTES)
+        data = text.encode()
+        self.bytes += len(data)
+        self._buffer.write(data)
+
+    def publish(self) -> bool:
+        """Let the file appear, and return whether there is one."""
+        if self._buffer is None:
+            return False
+        self._buffer.flush()
+        self._files.publish()
+        return True
 
 
 class LocalFiles:
@@ -160,12 +217,13 @@ class S3Files:
 
     :param place: The prefix, ending in ``/``.
     :param client: As in :func:`new_files`.
+    :param content_type: As in :func:`new_files`.
     """
 
-    def __init__(self, place: S3Uri, client: Callable[[], Any]) -> None:
+    def __init__(self, place: S3Uri, client: Callable[[], Any], content_type: str) -> None:
         self._place = place
         self._calls = PrefixCalls(client(), place, client)
-        self._uploads = Uploads(self._calls, {"ContentType": "application/vnd.apache.parquet"})
+        self._uploads = Uploads(self._calls, {"ContentType": content_type})
         self._begun: list[Any] = []
 
     def __enter__(self) -> Self:

@@ -124,7 +124,7 @@ def stream_query(hook: DbApiHook, sql: str, parameters: Any = None) -> Iterator[
         read_only(connection)
         sql = single_statement(sql, connection)
         _prepare(connection)
-        cursor = _streaming_cursor(connection)
+        cursor = streaming_cursor(connection)
         # Without parameters, drivers leave a % in the query alone; so do Airflow's hooks with empty ones.
         _execute(connection, cursor, (sql, parameters) if parameters else (sql,))
         yield QueryRows(_fetch_from(connection, cursor))
@@ -151,7 +151,7 @@ def _prepare(connection: Any) -> None:
             cursor.close()
 
 
-def _streaming_cursor(connection: Any) -> Any:
+def streaming_cursor(connection: Any) -> Any:
     """Return a cursor that does not fetch the whole result at once."""
     match driver_of(connection):
         case "psycopg":

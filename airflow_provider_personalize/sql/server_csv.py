@@ -55,18 +55,28 @@ class ServerCsv:
         :param consume: Takes the blocks.
         """
         names = ", ".join(f"c{index}" for index in range(len(self.columns)))
-        statement = (
-            f"COPY (SELECT {', '.join(expressions)} FROM ({self._query}\n) AS asked ({names})) TO STDOUT (FORMAT csv)"
-        )
-        copy = _copy_with_psycopg if driver_of(self._connection) == "psycopg" else _copy_with_psycopg2
-        blocks = _Blocks(consume)
-        buffer = io.BufferedWriter(blocks, BLOCK_BYTES)
-        try:
-            copy(self._connection, statement, buffer)
-            buffer.flush()
-        except BaseException:
-            blocks.abandon()
-            raise
+        query = f"SELECT {', '.join(expressions)} FROM ({self._query}\n) AS asked ({names})"
+        copy_csv(self._connection, query, consume)
+
+
+def copy_csv(connection: Any, query: str, consume: Consume) -> None:
+    """
+    Let PostgreSQL write the rows of a query as CSV.
+
+    :param connection: A connection, of psycopg 2 or 3.
+    :param query: The query, its values bound.
+    :param consume: Takes the blocks.
+    """
+    statement = f"COPY ({query}) TO STDOUT (FORMAT csv)"
+    copy = _copy_with_psycopg if driver_of(connection) == "psycopg" else _copy_with_psycopg2
+    blocks = _Blocks(consume)
+    buffer = io.BufferedWriter(blocks, BLOCK_BYTES)
+    try:
+        copy(connection, statement, buffer)
+        buffer.flush()
+    except BaseException:
+        blocks.abandon()
+        raise
 
 
 @contextmanager
@@ -94,7 +104,7 @@ def server_csv(hook: DbApiHook, sql: str, parameters: Any = None) -> Iterator[Se
             connection.execute("SET client_encoding TO 'UTF8'")
         else:
             connection.set_client_encoding("UTF8")
-        yield ServerCsv(connection, single_statement(_with_values(connection, sql, parameters), connection))
+        yield ServerCsv(connection, single_statement(with_values(connection, sql, parameters), connection))
     finally:
         connection.close()
 
@@ -106,7 +116,7 @@ def _plain_cursor(connection: Any) -> dict[str, Any]:
     return {"cursor_factory": import_module("psycopg2.extensions").cursor}
 
 
-def _with_values(connection: Any, sql: str, parameters: Any) -> str:
+def with_values(connection: Any, sql: str, parameters: Any) -> str:
     """Return the query with its values in it, as the driver writes them: COPY takes no placeholders."""
     if not parameters:
         return sql

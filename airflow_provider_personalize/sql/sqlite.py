@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, ClassVar
@@ -14,6 +14,8 @@ from airflow_provider_personalize.sql.table import SqlTable, TableColumn
 
 #: Milliseconds to wait for another writer; SQLite has one at a time.
 BUSY_TIMEOUT = 600_000
+#: The name of the aggregate function that hashes rows.
+_HASH = "personalize_hash"
 
 
 class SqliteTable(SqlTable):
@@ -51,6 +53,18 @@ class SqliteTable(SqlTable):
         """Return the name in lower case: SQLite's names differ by more than that."""
         return name.lower()
 
+    hashes: ClassVar[bool] = True
+    keeps_apart: ClassVar[str] = " LIMIT -1"
+
+    def exact_text(self, column: str) -> str:
+        """Return the same, whatever the column's collation."""
+        return f"{super().exact_text(column)} COLLATE BINARY"
+
+    def hash_of_rows(self, condition: str, text: str, numbers: Sequence[str]) -> str:
+        """Return the sum of Python's hashes, as SQLite has none."""
+        self.connection.create_aggregate(_HASH, 2 + len(numbers), _RowHash)
+        return f"{_HASH}({', '.join([condition, text, *numbers])})"
+
     def held(self, name: str, value: Any) -> Any:
         """Return a value as it is, since types are hints to SQLite; a number may have too many digits."""
         numeric = affinity(self.existing[self.fold(name)].type) in {"integer", "real", "numeric"}
@@ -69,6 +83,23 @@ class SqliteTable(SqlTable):
         if isinstance(value, datetime):
             return value.isoformat(" ")
         return value if value is None or isinstance(value, (str, int, float)) else str(value)
+
+
+class _RowHash:
+    """SQLite's aggregate of the hashes of rows."""
+
+    def __init__(self) -> None:
+        self._sum = 0
+
+    def step(self, counts: Any, text: str, *numbers: Any) -> None:
+        """Add a row, where it counts."""
+        if counts:
+            # Not the hash of a tuple: two rows that exchange their ranks would often have the same sum.
+            self._sum += hash(f"{numbers} {text}")
+
+    def finalize(self) -> str:
+        """Return the sum as text: SQLite has no whole numbers of more than 64 bits."""
+        return str(self._sum)
 
 
 def _is_rowid(kind: str, key: int) -> bool:

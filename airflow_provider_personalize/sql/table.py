@@ -226,6 +226,41 @@ class SqlTable:
         """Return a value of ``extra_columns`` as the driver takes it."""
         return value
 
+    # Comparing rows
+
+    def exact_text(self, column: str) -> str:
+        """Return a column as text that is compared, and put in order, by nothing but its characters."""
+        return f"CAST({self.quote(column)} AS {self.text_cast})"
+
+    #: Whether :meth:`hash_of_rows` works.
+    hashes: ClassVar[bool] = False
+    #: What ends a subquery so that the database makes it by itself, and an index of it for a join, where it would
+    #: otherwise merge it into the query around it, and go through all rows again for each one that it joins.
+    keeps_apart: ClassVar[str] = ""
+
+    def begin_comparing(self) -> None:
+        """Prepare this transaction for statements that compare all rows of two slices."""
+
+    def short_key(self, text: str) -> str:
+        """
+        Return what rows are joined by beside a text that is the same in both.
+
+        :param text: An :meth:`exact_text` that is not NULL.
+        """
+        return "0"
+
+    def hash_of_rows(self, condition: str, text: str, numbers: Sequence[str]) -> str:
+        """
+        Return an aggregate that is another one where rows differ, but for one case in 2 to the power of 64.
+
+        The order in which the database goes through the rows does not count.
+
+        :param condition: Which rows count.
+        :param text: A text of each row, not NULL.
+        :param numbers: Numbers of each row: a whole one, and doubles, which may be NULL.
+        """
+        raise NotImplementedError
+
     # Errors
 
     def unfit(self, name: str, reason: object) -> TableMismatchError:

@@ -161,6 +161,21 @@ def check_batch_on_demand(database: Database, _: Path, run_date: str) -> None:
     assert {label for *_, label in rows} == {"on demand"}
 
 
+def check_nightly_delta(database: Database, _: Path, run_date: str) -> None:
+    """The file on S3 has who is new, whose list has changed, and who is gone."""
+    import boto3
+
+    body = boto3.client("s3").get_object(
+        Bucket="personalize-local", Key="nightly_delta/2026-03-01/recommendations.json"
+    )["Body"]
+    lines = [json.loads(line) for line in body.iter_lines()]
+    assert {line["EXTERNAL_ID"]: json.loads(line["PAYLOAD"]) for line in lines} == {
+        "1": {"recommendations": ["b", "a"]},
+        "3": {"recommendations": ["c"]},
+        "4": {"recommendations": None},
+    }
+
+
 CHECKS: dict[str, Callable[[Database, Path, str], None]] = {
     name.removeprefix("check_"): check for name, check in list(globals().items()) if name.startswith("check_")
 }
@@ -243,13 +258,29 @@ def states(run: Any) -> dict[str, str]:
     [pytest.param(path, False, id=path.stem) for path in FILES if path.stem not in LIFECYCLE]
     + [pytest.param(NIGHTLY, True, id="by hand")],
 )
-def test_runs(path: Path, by_hand: bool, shop: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_runs(
+    path: Path,
+    by_hand: bool,
+    shop: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    log: Callable[[], str],
+) -> None:
     monkeypatch.setenv("AIRFLOW_VAR_EMAIL_PREVIEW_DIR", str(tmp_path))
     shop.execute("UPDATE subscribers SET name = 'Chiara <3 D''Angelo' WHERE user_id = '101'")
     shop.execute("UPDATE launches SET launched = '2026-03-01'")
     if path.stem == "popular_fallback":
         shop.execute("CREATE TABLE recommendations AS SELECT user_id, '2026-02-28' AS run_date FROM subscribers")
         shop.execute("UPDATE recommendations SET run_date = '2026-02-27' WHERE user_id IN ('1', '2', '3')")
+
+    if path.stem == "nightly_delta":
+        shop.execute("CREATE TABLE recommendations (user_id text, rank int, item_id text, run_date date)")
+        shop.execute(
+            "INSERT INTO recommendations SELECT u, row_number() OVER (PARTITION BY u, d), i, d::date FROM (VALUES "
+            "('1', 'a', '2026-02-27'), ('1', 'b', '2026-02-27'), ('2', 'x', '2026-02-27'), ('4', 'x', '2026-02-27'), "
+            "('1', 'b', '2026-03-01'), ('1', 'a', '2026-03-01'), ('2', 'x', '2026-03-01'), ('3', 'c', '2026-03-01')"
+            ") AS listed (u, i, d)"
+        )
 
     if path == NIGHTLY and not by_hand:
         know_the_asset()
@@ -263,6 +294,8 @@ def test_runs(path: Path, by_hand: bool, shop: Database, monkeypatch: pytest.Mon
     assert run.state == "success"
     run_date = (run.logical_date or run.run_after).date().isoformat()
     CHECKS[path.stem](shop, tmp_path, run_date)
+    if path.stem == "nightly_delta":
+        assert "New: 1, changed: 1, gone: 1." in log()
     if path == NIGHTLY:
         # Other DAGs are told of rows that have passed the check, not before.
         assert outlets_of(path) == {"announce": ["recommendations"]}

@@ -85,6 +85,7 @@ SAMPLES = {
     "sql": "SELECT user_id FROM users",
     "sql_conn_id": "shop",
     "table": "recommendations",
+    "target_uri": "s3://shop/changes.jsonl",
 }
 
 

@@ -1,0 +1,167 @@
+"""
+What has changed in loaded output since the slice before. The database compares the slices, and returns what differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, get_args
+
+from airflow_provider_personalize.quality.figures import OutputTable
+from airflow_provider_personalize.sql.stream import stream_rows
+from airflow_provider_personalize.sql.table import SqlTable
+
+Change = Literal["new", "changed", "gone"]
+What = Literal["entities", "items"]
+CHANGES: tuple[Change, ...] = get_args(Change)
+WHATS: tuple[What, ...] = get_args(What)
+
+
+class ChangedRow(NamedTuple):
+    """
+    One row of what has changed.
+
+    :param entity: The user, item or segment; None where the input was empty.
+    :param change: What has become of the entity, or, of ``items``, of the item.
+    :param rank: The rank, None where the entity or the item is gone.
+    :param item: The item, None where the entity is gone.
+    :param score: Its score, None where there is none or where scores do not count.
+    """
+
+    entity: str | None
+    change: Change
+    rank: int | None
+    item: str | None
+    score: float | None
+
+
+class ComparedTable(OutputTable):
+    """
+    A table of loaded output whose slices are compared.
+
+    Ids are compared by their characters, whatever the collation of their columns.
+
+    :param table: The table, through an open connection.
+    :param values: The values that its slices will be looked for by.
+    :param column_names: Other names of columns, as the loader takes them.
+    :param scores: Whether scores count.
+    """
+
+    def __init__(
+        self,
+        table: SqlTable,
+        values: Mapping[str, Any] | None = None,
+        column_names: Mapping[str, str | None] | None = None,
+        *,
+        scores: bool = False,
+    ) -> None:
+        super().__init__(table, values, column_names)
+        table.begin_comparing()
+        self._rank = self._found("rank", column_names or {})
+        self._score = self._found("score", column_names or {}) if scores else None
+        if scores and self._score is None:
+            raise table.mismatch("expected a column of scores to compare, but it has none. Leave compare_scores out.")
+
+    def _found(self, column: str, names: Mapping[str, str | None]) -> str | None:
+        name = names.get(column, column)
+        return name if name and self._table.fold(name) in self._table.existing else None
+
+    def has_rows(self, values: Mapping[str, Any]) -> bool:
+        """Return whether a slice has rows."""
+        where, bound = self._where(values)
+        return bool(self._query(f"SELECT 1 FROM {self._table.quoted}{where} LIMIT 1", bound))
+
+    def changes(
+        self,
+        now: Mapping[str, Any],
+        before: Mapping[str, Any] | None,
+        consume: Callable[[Iterable[ChangedRow]], None],
+        *,
+        what: What = "entities",
+        exact: bool = False,
+    ) -> None:
+        """
+        Compare two slices, and hand on what differs.
+
+        Of an entity that is new or has changed come all rows of now, by rank; of one that is gone comes a single row.
+        The rows are in the order of the entities, which is that of their bytes.
+
+        :param now: The slice of now.
+        :param before: The slice before; None where there is none, so that all is new.
+        :param consume: Takes some of the rows.
+        :param what: ``entities`` whose lists have changed; or ``items`` that are new in a list, or gone from it.
+        :param exact: Whether to compare the rows themselves. Otherwise a hash of 64 bits stands for each list, where
+            the database has one.
+        """
+        sides = [self._side(now, 1)] + ([] if before is None else [self._side(before, 0)])
+        rows = " UNION ALL ".join(sql for sql, _ in sides)
+        values = [value for _, bound in sides for value in bound]
+        if what == "items":
+            sql = self._items(rows)
+        elif before is None:
+            sql = f"SELECT e, z, 1, 0, r, i, s FROM ({rows}) every_row ORDER BY e, z, r, i"
+        else:
+            compared = self._by_rows(rows) if exact or not self._table.hashes else self._by_hash(rows)
+            sql = self._lists(compared, sides[0][0])
+            values += sides[0][1]
+        stream_rows(self._table, sql, values, lambda found: consume(self._read(found)))
+
+    def _side(self, values: Mapping[str, Any], side: int) -> tuple[str, list[Any]]:
+        """Return the query for the rows of a slice, and what is to be bound in it."""
+        where, bound = self._where(values)
+        rank = f"COALESCE({self._table.quote(self._rank)}, 0)" if self._rank else "0"
+        score = self._table.quote(self._score) if self._score else "NULL"
+        entity = self._table.exact_text(self.entity)
+        # A NULL would not be joined to another one.
+        return (
+            f"SELECT COALESCE({entity}, '') AS e, CASE WHEN {self._table.quote(self.entity)} IS NULL THEN 1 ELSE 0 END "
+            f"AS z, {rank} AS r, COALESCE({self._table.exact_text(self.item)}, '') AS i, {score} AS s, {side} AS side "
+            f"FROM {self._table.quoted}{where}"
+        ), bound
+
+    def _by_hash(self, rows: str) -> str:
+        """Return the query for the entities whose lists have other hashes, with the numbers of their rows."""
+        numbers = ["r", *(["s"] if self._score else [])]
+        now, before = (self._table.hash_of_rows(f"side = {side}", "i", numbers) for side in (1, 0))
+        return (
+            f"SELECT e, z, SUM(side) AS n, COUNT(*) - SUM(side) AS b FROM ({rows}) every_row GROUP BY e, z "
+            f"HAVING SUM(side) = 0 OR SUM(side) = COUNT(*) OR {now} <> {before}"
+        )
+
+    def _by_rows(self, rows: str) -> str:
+        """Return the query for the entities whose rows are others, with the numbers of their rows."""
+        columns = "e, z, r, i" + (", s" if self._score else "")
+        return (
+            "SELECT e, z, SUM(now_rows) AS n, SUM(before_rows) AS b FROM ("
+            f"SELECT {columns}, SUM(side) AS now_rows, COUNT(*) - SUM(side) AS before_rows FROM ({rows}) every_row "
+            f"GROUP BY {columns}) same_rows GROUP BY e, z "
+            "HAVING SUM(CASE WHEN now_rows <> before_rows THEN 1 ELSE 0 END) > 0"
+        )
+
+    def _lists(self, compared: str, rows_of_now: str) -> str:
+        """Return the query for the rows that entities have now."""
+        key, apart = self._table.short_key("e"), self._table.keeps_apart
+        return (
+            f"SELECT c.e, c.z, c.n, c.b, t.r, t.i, t.s FROM (SELECT e, z, n, b, {key} AS k FROM ({compared}) found) c "
+            f"LEFT JOIN (SELECT e, z, r, i, s, {key} AS k FROM ({rows_of_now}) every_row_of_now{apart}) t "
+            "ON t.k = c.k AND t.e = c.e AND t.z = c.z ORDER BY c.e, c.z, t.r, t.i"
+        )
+
+    def _items(self, rows: str) -> str:
+        """Return the query for the items that are in one of the slices only, those that are new first."""
+        return (
+            "SELECT e, z, SUM(side) AS n, COUNT(*) - SUM(side) AS b, MIN(r) AS r, i, MIN(s) AS s "
+            f"FROM ({rows}) every_row GROUP BY e, z, i HAVING SUM(side) = 0 OR SUM(side) = COUNT(*) "
+            "ORDER BY e, z, CASE WHEN SUM(side) = 0 THEN 1 ELSE 0 END, MIN(r), i"
+        )
+
+    def _read(self, rows: Iterable[Sequence[Any]]) -> Iterator[ChangedRow]:
+        for entity, is_null, now, before, rank, item, score in rows:
+            n, b = int(now), int(before)
+            yield ChangedRow(
+                None if int(is_null) else entity,
+                "changed" if n and b else "new" if n else "gone",
+                int(rank) if n and self._rank else None,
+                item if n or item else None,
+                None if score in {None, ""} else float(score),
+            )
