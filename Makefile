@@ -11,11 +11,16 @@ AIRFLOW ?=
 comma := ,
 HAS_MYSQL := $(shell command -v cc >/dev/null && for name in mysqlclient mariadb libmariadb; do \
 	pkg-config --exists $$name 2>/dev/null && echo yes && break; done)
-EXTRAS ?= dev$(if $(HAS_MYSQL),$(comma)mysql)
+# Of the provider for Spark, an old one brings PySpark along, which takes longer to install than all others together.
+HAS_SPARK := $(shell command -v java)
+EXTRAS ?= dev$(if $(HAS_MYSQL),$(comma)mysql)$(if $(HAS_SPARK),$(if $(filter highest,$(RESOLUTION)),$(comma)spark))
 
 VENV := .venv$(addprefix -airflow-,$(AIRFLOW))$(addprefix -,$(filter-out highest,$(RESOLUTION)))
 BIN := $(VENV)/bin
 READY := $(VENV)/ready-$(EXTRAS)
+# PySpark has an environment of its own, as it has on a cluster: the provider brings its client, which is no PySpark.
+SPARK := .venv-spark
+SPARK_READY := $(if $(HAS_SPARK),$(SPARK)/ready)
 PYTEST := $(BIN)/python -m pytest
 # Tests that neither need the machine to themselves nor share a process.
 WORKERS ?= --numprocesses 2 --dist worksteal
@@ -40,7 +45,13 @@ $(READY): pyproject.toml
 		--editable '.[$(EXTRAS)]' $(AIRFLOW:%='apache-airflow==%.*')
 	@touch $@
 
-venv: $(READY) ## Make the virtual environment
+# PySpark 3.5 since the one runtime of Iceberg on PyPI is for that; of these, 1.0.3 lacks a class.
+$(SPARK)/ready: Makefile | $(READY)
+	$(PYTHON) -m venv --clear --without-pip $(SPARK)
+	$(BIN)/uv pip install --quiet --python $(SPARK)/bin/python pyspark==3.5.6 snowpark-connect-deps-iceberg==1.0.2
+	@touch $@
+
+venv: $(READY) $(SPARK_READY) ## Make the virtual environment, and one for Spark where there is Java
 
 demo: $(READY) ## Run the nightly email list once, end to end, and show what came of it
 	@$(BIN)/python -m example_dags.demo.run demo
@@ -61,7 +72,7 @@ test-pure: $(READY) ## Run the tests of the pure modules, with Airflow and boto3
 test-unit: $(READY)
 	$(PYTEST) $(WORKERS) tests/unit
 
-test-integration: $(READY)
+test-integration: $(READY) $(SPARK_READY)
 	$(PYTEST) $(WORKERS) tests/integration
 
 test-psycopg2: $(READY) ## Run the integration tests that use PostgreSQL once more, with psycopg 2 for psycopg 3

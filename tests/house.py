@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "airflow_provider_personalize"
 #: The most lines that a module has.
 LONGEST = 350
+#: Modules that are longer, and the reason.
+LONG = {f"{PACKAGE}.spark.personalize_output": "a cluster is given one file, which imports nothing of the package"}
 
 #: The floors, from the foundation up.
 FLOORS = (
@@ -197,7 +199,7 @@ def loaded_with(names: Iterable[str]) -> set[str]:
 def too_long(limit: int = LONGEST) -> dict[str, int]:
     """Return the modules with more lines than allowed, and how many they have."""
     sizes = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in modules().items()}
-    return {name: size for name, size in sizes.items() if size > limit}
+    return {name: size for name, size in sizes.items() if size > limit and name not in LONG}
 
 
 def pure() -> list[str]:

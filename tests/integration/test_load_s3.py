@@ -26,7 +26,9 @@ from airflow_provider_personalize.exceptions import (
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.s3 import download
 from airflow_provider_personalize.s3.job_objects import objects_of_job
-from airflow_provider_personalize.s3.objects import read_error
+from airflow_provider_personalize.s3.objects import list_objects, read_error
+from airflow_provider_personalize.spark import personalize_output
+from airflow_provider_personalize.spark.personalize_output import Stored
 from airflow_provider_personalize.uris import parse_s3_uri
 from tests.integration.load_support import SqliteTarget, line, load, rows
 
@@ -334,6 +336,25 @@ def test_the_temporary_files_are_gone(target, put, tmp_path, monkeypatch):
     assert list(Path(tmp_path / "tmp").iterdir()) == []
 
 
+class S3Files:
+    """What the application for Spark has Hadoop list, listed by boto3."""
+
+    def __init__(self, client) -> None:
+        self.client = client
+
+    def list(self, uri: str, deep: bool = True) -> list[Stored]:
+        found = list_objects(self.client, parse_s3_uri(uri), deep=deep)
+        return sorted(
+            Stored(item.uri, item.uri, item.size, int(item.modified.timestamp() * 1000))
+            for item in found
+            if not item.uri.endswith("/")
+        )
+
+    def beginning(self, item: Stored, length: int) -> bytes:
+        place = parse_s3_uri(item.uri)
+        return self.client.get_object(Bucket=place.bucket, Key=place.key)["Body"].read(length)
+
+
 BEGUN = datetime(2026, 11, 24, 3, tzinfo=UTC)
 
 
@@ -400,10 +421,15 @@ def test_input_and_output_beside_one_another(
         put(f"s3://out/{output}", line(f"u{number}", "a"))
     assert load(target, job_arn=JOB)["files"] == len(inputs)
     assert target.read() == [row for number in range(len(inputs)) for row in rows(f"u{number}", "a")]
+    description = PersonalizeHook().describe_job(JOB)
+    found = personalize_output.objects_of_job(S3Files(s3), description)
+    assert {item.uri for item in found} == {f"s3://out/{output}" for output in outputs}
     for output in outputs:
         s3.delete_object(Bucket="out", Key=output)
         with pytest.raises(MissingOutputError, match=re.escape(f"s3://out/{output},")):
-            objects_of_job(s3, PersonalizeHook().describe_job(JOB))
+            objects_of_job(s3, description)
+        with pytest.raises(personalize_output.LoadError, match=re.escape(f"s3://out/{output},")):
+            personalize_output.objects_of_job(S3Files(s3), description)
         put(f"s3://out/{output}", line("u", "a"))
 
 

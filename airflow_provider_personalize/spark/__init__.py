@@ -1,0 +1,1 @@
+"""The application for Spark: a file to submit, which imports nothing of this package."""

@@ -1,0 +1,226 @@
+"""The application for Spark, run by Spark: the rows and rejects of the loader, in Parquet and in Iceberg."""
+
+from __future__ import annotations
+
+import ast
+import gzip
+import inspect
+import json
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_personalize.output.reader import OutputReader
+from airflow_provider_personalize.output.rows import RELATED_ITEMS, USER_RECOMMENDATIONS, USER_SEGMENTS, Column
+from airflow_provider_personalize.spark import personalize_output
+from tests.integration.load_support import line, rows
+from tests.integration.spark_support import PYTHON, SparkError, environment, needs_java, spark_session
+from tests.unit.test_output import DEEP
+from tests.unit.test_output_agrees import FRAMES, ODD
+
+#: Where each kind is the kind of the load, since a line of it comes first.
+FIRST = {
+    USER_RECOMMENDATIONS: line("first", "a"),
+    RELATED_ITEMS: '{"input": {"itemId": "first"}, "output": {"recommendedItems": ["a"], "scores": null}}',
+    USER_SEGMENTS: '{"input": {"itemId": "first"}, "output": {"usersList": ["a"]}, "error": null}',
+}
+FORMS = [
+    (
+        '{"input":{"userId":"891","itemList":["27"],"filterValues":{"G":"\\"horror\\"", "A": "b"}},'
+        '"output":{"recommendedItems":["27","101"],"scores":[0.48421,0.28133]}}'
+    ),
+    '{"input":{},"output":{"recommendedItems":["1"]}}',
+    (
+        '{"input":{"itemId":"40"},"output":{"recommendedItems":["36","50"],"theme":"Strong lead",'
+        '"itemsThemeRelevanceScores":[0.199,null]}}'
+    ),
+    '{"input": {"itemAttributes": "ITEMS.CATEGORY_L1 = \\"tools\\""}, "output": {"usersList": ["2131"]}}',
+    '{"itemAttributes": "ITEMS.genres = \\"Comedy\\"", "output": {"recommendedUsers": ["25"]}}',
+    '{"input":{"userId":"4638"}, "output": {"recommendedItems": ["296", "1"]}, {"scores": [0.0009785, 0.000976]}}',
+    '{"input": {"itemId": "105"}, "output": {"recommendedItems": ["106"]}, }',
+    '{"input":{"userId":"u"},"output":{"recommendedItems":["a","b","c","d","e"],"scores":[1,null,NaN,"NaN"]},"error":""}',
+    '{"input":{"userId":"\\u2028 \\ud83d\\ude00"},"output":{"recommendedItems":["\\"\\\\\\n\\t,","é\u2028\x85","]},["]}}',
+    '{"input":{"userId":"none"},"output":{"recommendedItems":[]}}',
+    '{"input":{"userId":"x"},"output":{"recommendedItems":[]},"error":"User error: Required fields"}',
+    '{"input":{"userId":"u"},"output":null,"error":"a\\u0000b\\ud800%s"}' % ("c" * 5_000),
+    '{"input":{"userId":"x"},"output":{"recommendedItems":["a",5]}}',
+    '{"input":{"userId":"x"},"output":{"recommendedItems":["a"],"scores":[1,2]}}',
+    *(nested.decode() for nested in DEEP if len(nested) < 2_000),
+    *(frame % value for frame in FRAMES for value in ODD if len(value) < 10_000),
+]
+
+
+def objects(first: str) -> dict[str, bytes]:
+    """Return objects of all forms of lines, in all wrappings; each begins with this line."""
+    lines = [text.encode("utf-8", "surrogatepass") for text in [first, *FORMS]]
+    odd = [first.encode(), b"\xff\x00{", b" \t" + first.encode() + b" \r", b"", b"\xa0", b"nope", b"\x0b\x0c", b"end"]
+    return {
+        "a.json.out": b"\n".join(lines),
+        "b CRLF {1}.json.out": b"\r\n".join(odd) + b"\r\n",
+        "c.json.out": b"\xef\xbb\xbf" + b"\n \n\n\xef\xbb\xbf".join([b"nope", *odd]) + b"\n\n",
+        "d.json.out.gz": gzip.compress(b"\n".join(odd)) + b"\0\0" + gzip.compress(b"\n" + first.encode()) + b"garbage",
+        "e.json.out": gzip.compress(b"\xef\xbb\xbfbad\n" + b"\n".join(lines[:20])),
+        "f.json.out": b"",
+        "g.json.out": b"\xef\xbb\xbf",
+        "h.json.out": b"\xef\xbb\xbf\n\n",
+    }
+
+
+@pytest.fixture(scope="module")
+def spark(tmp_path_factory):
+    with spark_session(tmp_path_factory.mktemp("spark")) as session:
+        yield session
+
+
+def read_parquet(folder: Path) -> list[tuple]:
+    import duckdb
+
+    with duckdb.connect() as connection:
+        return connection.execute(f"SELECT * FROM read_parquet('{folder}/*.parquet')").fetchall()
+
+
+@pytest.mark.parametrize("kind", FIRST, ids=repr)
+def test_rows_and_rejects_are_those_of_the_loader(spark, tmp_path, kind):
+    folder = tmp_path / "output"
+    folder.mkdir()
+    for name, data in objects(FIRST[kind]).items():
+        (folder / name).write_bytes(data)
+    rejects: list[tuple] = []
+    reader = OutputReader(on_reject=rejects.append)
+    columns = (*kind.columns, Column("filters", "text", "filter_values"))
+    expected = [
+        (*row, "2026-11-22", None, 7, 0.5, True)
+        for path in sorted(folder.iterdir())
+        for batch in reader.read(path.as_uri(), [path.read_bytes()])
+        for row in batch.rows(columns)
+    ]
+    target = tmp_path / "lake"
+    counts = spark.run(
+        output_uri=folder.as_uri() + "/",
+        target_uri=target.as_uri() + "/",
+        max_reject_rate=1.0,
+        filter_values_column="filters",
+        extra_columns={"run_date": "2026-11-22", "nothing": None, "number": 7, "share": 0.5, "flag": True},
+    )
+    assert (counts["lines"], counts["rows"], counts["rejects"]) == (reader.lines, len(expected), len(rejects))
+    assert len(rejects) > 100
+    [loaded] = [path for path in target.iterdir() if path.name != "_rejects"]
+    assert {path.as_uri() for path in loaded.glob("*.parquet")} == set(counts["data_files"])
+    assert sorted(read_parquet(loaded), key=repr) == sorted(expected, key=repr)
+    found = read_parquet(target / "_rejects" / loaded.name)
+    assert sorted(row[1:] for row in found) == sorted(map(tuple, rejects))
+
+
+def test_a_table_of_iceberg_in_every_write_mode(spark, tmp_path):
+    folder = tmp_path / "output"
+    folder.mkdir()
+    output = folder / "x.json.out"
+
+    def load(*lines: str, day: str = "22", **more) -> None:
+        output.write_text("\n".join(lines))
+        given = {"table": "lake.shop.recs", "extra_columns": {"day": day}, "output_uri": output.as_uri()}
+        spark.run(**given | more)
+
+    def held() -> list[tuple]:
+        return sorted(spark.sql("SELECT * FROM lake.shop.recs"), key=repr)
+
+    def day(name: str, *parts: list[tuple]) -> list[tuple]:
+        return [(*row, name) for part in parts for row in part]
+
+    load(line("u", "a", "b"), line(None, "p"))
+    assert held() == sorted(day("22", rows("u", "a", "b"), rows(None, "p")), key=repr)
+    assert spark.sql("SELECT partition.day, record_count FROM lake.shop.recs.partitions") == [("22", 3)]
+
+    load(line("v", "c"), day="23", write_mode="replace_slice")
+    load(line("u", "z"), write_mode="replace_slice")
+    assert held() == day("22", rows("u", "z")) + day("23", rows("v", "c"))
+
+    # An entity without a result has none afterwards; those of the input that is empty are replaced, too.
+    load(line(None, "q"), line("w", "x"), day="24", write_mode="append")
+    merged = [line("u"), line(None, "r"), line("v", "d", "e")]
+    load(*merged, day="25", write_mode="merge")
+    kept = day("24", rows("w", "x"))
+    expected = sorted(kept + day("25", rows(None, "r"), rows("v", "d", "e")), key=repr)
+    assert held() == expected
+
+    before = spark.sql("SELECT count(*) FROM lake.shop.recs.snapshots")
+    load(line("y", "s"), day="26", write_mode="append")
+    spark.run(table="lake.shop.recs", extra_columns={"day": "26"}, output_uri=output.as_uri(), write_mode="append")
+    assert held() == sorted(expected + day("26", rows("y", "s")), key=repr)
+    assert spark.sql("SELECT count(*) FROM lake.shop.recs.snapshots") == [(before[0][0] + 1,)]
+    assert spark.sql("SELECT name FROM lake.shop.recs.refs") == [("main",)]
+
+
+def test_too_many_rejects_publish_nothing(spark, tmp_path):
+    output = tmp_path / "x.json.out"
+    output.write_text(f"nope\n{line('u', 'a')}\n")
+    given = {"output_uri": output.as_uri(), "target_uri": f"{tmp_path.as_uri()}/lake/"}
+    with pytest.raises(SparkError, match=r"(?s)1 of 2 lines are unusable.*line 1 \(byte 0\): expected JSON"):
+        spark.run(**given, max_reject_rate=0.4)
+    [loaded] = (tmp_path / "lake").iterdir()
+    assert loaded.name == "_rejects"
+    spark.run(**given, max_reject_rate=0.5)
+    # A retry, of output that was mended, writes to the same place.
+    output.write_text(line("v", "a"))
+    spark.run(**given)
+    [loaded] = [path for path in (tmp_path / "lake").iterdir() if path.name != "_rejects"]
+    assert read_parquet(loaded) == rows("v", "a")
+    assert list((tmp_path / "lake" / "_rejects").iterdir()) == []
+
+
+def test_what_cannot_be_is_said(spark, tmp_path):
+    hidden = tmp_path / "_x.json.out"
+    hidden.write_text(line("u", "a"))
+    (tmp_path / "y.out").write_bytes(gzip.compress(line("u", "a").encode())[:-9])
+    (tmp_path / "z.out").write_text(line("u", "a"))
+    target = f"{tmp_path.as_uri()}/lake/"
+    for name, said in (
+        ("_x.json.out", "Spark has passed over"),
+        ("y.out", "expected gzip from beginning to end"),
+        ("", "Spark has passed over|expected gzip"),
+        ("missing.out", "expected output at"),
+    ):
+        with pytest.raises(SparkError, match=said):
+            spark.run(output_uri=f"{tmp_path.as_uri()}/{name}", target_uri=target)
+    assert not (tmp_path / "lake").exists()
+    spark.sql("CREATE TABLE lake.shop.other (user_id string, rank bigint, item_id bigint, score double) USING iceberg")
+    given = {"output_uri": f"{tmp_path.as_uri()}/z.out", "table": "lake.shop.other"}
+    with pytest.raises(SparkError, match="its column item_id is of type bigint, which cannot hold string"):
+        spark.run(**given)
+    with pytest.raises(SparkError, match="it lacks day"):
+        spark.run(**given, column_names={"item_id": None}, extra_columns={"day": "22"})
+    with pytest.raises(SparkError, match="SystemExit: 2"):
+        spark.run(**given, target_uri=target)
+    spark.run(**given, column_names={"item_id": None})
+    assert spark.sql("SELECT * FROM lake.shop.other") == [("u", 1, None, 1.0)]
+
+
+def test_the_file_is_for_python_3_9():
+    ast.parse(inspect.getsource(personalize_output), feature_version=(3, 9))
+
+
+def test_it_is_submitted_by_airflow(tmp_path, airflow_connection, monkeypatch):
+    needs_java()
+    module = pytest.importorskip(
+        "airflow.providers.apache.spark.operators.spark_submit", reason="needs the extra spark: make venv"
+    )
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PATH", str(PYTHON.parent), prepend=":")
+    airflow_connection("spark", json.dumps({"conn_type": "spark", "host": "local[1]"}))
+    (tmp_path / "x.json.out").write_text(line("u", "a", "b"))
+    operator = module.SparkSubmitOperator(
+        task_id="load",
+        conn_id="spark",
+        application=personalize_output.__file__,
+        application_args=[
+            *("--output-uri", f"{tmp_path.as_uri()}/x.json.out"),
+            *("--target-uri", f"{tmp_path.as_uri()}/lake/"),
+            *("--extra-columns", '{"run_date": "2026-11-22"}'),
+        ],
+        conf={"spark.ui.enabled": "false"},
+        driver_memory="1g",
+    )
+    inspect.unwrap(type(operator).execute)(operator, {})
+    [loaded] = (tmp_path / "lake").iterdir()
+    assert sorted(read_parquet(loaded)) == [(*row, "2026-11-22") for row in rows("u", "a", "b")]
