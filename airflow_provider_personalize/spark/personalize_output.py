@@ -55,7 +55,8 @@ LINE, REJECT, END, DAMAGED = "line", "reject", "end", "damaged"
 LEVELS, REJECT_TEXT, BOM, GZIP = 100, 1_000, b"\xef\xbb\xbf", b"\x1f\x8b"
 WRITE_MODES = ("replace", "replace_slice", "merge", "append")
 EXTENSIONS = "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions"
-#: The snapshot's property that holds the load's id, and how often a conflicting commit is tried again.
+#: The snapshot's property that holds the load's id, as PersonalizeToIcebergOperator notes it, and how often a commit that
+#: conflicts is tried again.
 LEDGER, TRIES = "personalize.load-id", 10
 
 _LOOSE_SCORES = re.compile(r'\}\s*,\s*\{\s*("scores"\s*:\s*\[[^\]]*\])\s*\}')
@@ -723,7 +724,7 @@ def run(spark: Any, args: argparse.Namespace) -> dict[str, Any]:
         objects, kind = objects_at(files, args.output_uri), None
     versions = json.dumps([[item.uri, item.size, item.modified] for item in objects])
     source = args.job_arn or f"{args.output_uri}#{hashlib.sha256(versions.encode()).hexdigest()[:16]}"
-    load_id = hashlib.sha256(source.encode()).hexdigest()
+    load_id = hashlib.sha256(json.dumps(source).encode()).hexdigest()[:32]
     name = (
         args.job_arn.rpartition("/")[2] if args.job_arn else hashlib.sha256(args.output_uri.encode()).hexdigest()[:16]
     )
