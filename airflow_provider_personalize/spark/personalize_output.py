@@ -55,8 +55,8 @@ LINE, REJECT, END, DAMAGED = "line", "reject", "end", "damaged"
 LEVELS, REJECT_TEXT, BOM, GZIP = 100, 1_000, b"\xef\xbb\xbf", b"\x1f\x8b"
 WRITE_MODES = ("replace", "replace_slice", "merge", "append")
 EXTENSIONS = "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions"
-#: The snapshot's property that holds the load's id, as PersonalizeToIcebergOperator notes it, and how often a commit that
-#: conflicts is tried again.
+#: The snapshot's property that holds the load's id, as PersonalizeToIcebergOperator notes it, and how often a commit
+#: that conflicts is tried again.
 LEDGER, TRIES = "personalize.load-id", 10
 
 _LOOSE_SCORES = re.compile(r'\}\s*,\s*\{\s*("scores"\s*:\s*\[[^\]]*\])\s*\}')
