@@ -2,8 +2,14 @@
 ### The nightly email list
 
 Every night, each subscriber's recommendations go from Amazon Personalize into a table, and, if they are good enough,
-from there into the list of emails to send. Two HTML pages wait for a person to open before the emails go out: what the
-recommendations are like as a whole, and what the emails look like.
+from there into the list of emails to send. Two HTML pages show what came of it: what the recommendations are like as a
+whole, and what the emails look like.
+
+A check that fails stops the run. If it only warns, a person is asked: the task `approve` waits, under **Required
+Actions**, with the figures and a few of the emails, until somebody approves or refuses. After 12 hours without an
+answer, the list counts as refused. (Airflow older than 3.1 cannot ask. There the run goes on, and its log says so.) The
+table `email_list_decisions` says for each night who decided what, and when. The list is announced to other DAGs once it
+is good, or approved: so schedule what sends the emails on that, rather than on the clock.
 
 It runs as it is against the local stand-in (`make demo`). Against AWS, nothing here changes: give the connections
 `aws_default` and `postgres_default`, and set these Airflow variables.
@@ -14,6 +20,9 @@ It runs as it is against the local stand-in (`make demo`). Against AWS, nothing 
 | `personalize_role_arn` | the role that Personalize reads and writes that bucket with |
 | `personalize_solution_arn` | the solution, for user personalization; its newest version that has passed is used |
 | `email_preview_dir` | the folder for the two pages, on S3 or not; by default `email_previews` in Airflow's home |
+
+Where the environment variable `PERSONALIZE_ALERTS_TOPIC` names an SNS topic, that topic hears of a run that has failed
+and, on Airflow 3.1 and newer, of a list that is not there by 6:00.
 
 A version has passed if it has the tag `quality` = `passed`, which `weekly_retrain` gives it after its check. So a night
 after a bad training runs on the last good version, and the log of `recommend` says so.
@@ -28,23 +37,37 @@ they make another one. A sensor's could not, since it would look at the same fai
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
 
+from airflow_provider_personalize.compat import AirflowException
 from airflow_provider_personalize.operators.batch import PersonalizeCreateBatchInferenceJobOperator
 from airflow_provider_personalize.operators.output_check import PersonalizeOutputCheckOperator
+from airflow_provider_personalize.quality.thresholds import FIGURES, format_figure
 from airflow_provider_personalize.transfers.personalize_to_sql import PersonalizeToSqlOperator
 from airflow_provider_personalize.transfers.sql_to_personalize import SqlToPersonalizeInputOperator
 
 try:
-    from airflow.sdk import DAG, Asset
+    from airflow.sdk import DAG, Asset, task
 except ImportError:  # Airflow 2
     from airflow import DAG
     from airflow.datasets import Dataset as Asset
+    from airflow.decorators import task
+
+try:
+    from airflow.providers.standard.operators.hitl import HITLOperator
+    from airflow.sdk.definitions.deadline import AsyncCallback, DeadlineAlert, DeadlineReference
+except (ImportError, AirflowException):  # Airflow older than 3.1 asks nobody, and has no deadlines.
+    HITLOperator = None
+
+log = logging.getLogger(__name__)
 
 AWS = "aws_default"
 WAREHOUSE = "postgres_default"
@@ -67,6 +90,78 @@ RECOMMENDATIONS = Asset("recommendations")
 RUN_DATE = "{{ (dag_run.logical_date or dag_run.run_after) | ds }}"
 FOLDER = f"s3://{BUCKET}/nightly_email_list/{{{{ (dag_run.logical_date or dag_run.run_after) | ts_nodash }}}}"
 
+APPROVE, REFUSE = "Approve", "Refuse"
+#: The SNS topic to tell; read when the file is, since it decides what the DAG has.
+TOPIC = os.environ.get("PERSONALIZE_ALERTS_TOPIC")
+
+
+def alerts() -> dict[str, Any]:
+    """
+    Return the DAG's arguments that tell a topic of a task that has failed for good, and of a list that is late.
+
+    They are there only where a topic is: Airflow 3.3's ``dag.test()`` cannot run a DAG that has a deadline.
+    """
+    if not TOPIC:
+        return {}
+    from airflow.providers.amazon.aws.notifications.sns import SnsNotifier
+
+    told = {"target_arn": TOPIC, "aws_conn_id": AWS, "subject": "The email list"}
+    failed = SnsNotifier(**told, message="{{ ti.task_id }} has failed: {{ ti.dag_id }}, {{ ti.run_id }}.")
+    if HITLOperator is None:
+        return {"on_failure_callback": failed}
+    # The run begins at 2:00, which is its logical date.
+    late = AsyncCallback(SnsNotifier, {**told, "message": "There is no list by 6:00."})
+    deadline = DeadlineAlert(DeadlineReference.DAGRUN_LOGICAL_DATE, timedelta(hours=4), late)
+    return {"on_failure_callback": failed, "deadline": deadline}
+
+
+def as_text(words: object) -> str:
+    """Return words of the data for Markdown, in which they mean nothing but themselves."""
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(str(words).split()))
+
+
+def question(warned: list[str], figures: dict[str, Any], emails: list[tuple[str, str, str]], page: str) -> str:
+    """
+    Return what a person has to know to decide, as Markdown.
+
+    :param warned: What the check warns of.
+    :param figures: What the check has returned.
+    :param emails: A few of the emails: the name, the address and the titles of each.
+    :param page: The page of the check's task.
+    """
+    before = figures["previous"] or {}
+    known = [name for name in FIGURES if figures.get(name) is not None]
+    rows = [
+        f"| {as_text(name)} | {format_figure(name, figures[name])} | "
+        f"{'' if before.get(name) is None else format_figure(name, before[name])} |"
+        for name in known
+    ]
+    report = f", and it is at {as_text(figures['report_uri'])}" if figures["report_uri"] else ""
+    return "\n".join(
+        [
+            "The check of tonight's recommendations warns:",
+            "",
+            *(f"- {as_text(warning)}" for warning in warned),
+            "",
+            f"[The task `check`]({page}) has the report{report}.",
+            "",
+            "| figure | tonight | the night before |",
+            "| --- | ---: | ---: |",
+            *rows,
+            "",
+            "Some of the emails:",
+            "",
+            *(f"- **{as_text(name)}** ({as_text(email)}): {as_text(titles)}" for name, email, titles in emails),
+        ]
+    )
+
+
+def who_is(answer: dict[str, Any]) -> str | None:
+    """Return who has answered; None where nobody did in time."""
+    user = answer.get("responded_by_user") or {}
+    return user.get("name") or user.get("id")
+
+
 with DAG(
     dag_id="nightly_email_list",
     description="Recommendations for every subscriber, from Amazon Personalize into tonight's emails",
@@ -78,6 +173,7 @@ with DAG(
     default_args={"retries": 2, "retry_delay": timedelta(minutes=5)},
     params={"top_n": 5, "preview_emails": 60},
     tags=["personalize", "example"],
+    **alerts(),
 ) as dag:
     # Everybody is asked for, also who gets no email now: the job takes a while, and people change their minds.
     prepare = SqlToPersonalizeInputOperator(
@@ -132,11 +228,6 @@ with DAG(
         aws_conn_id=AWS,
     )
 
-    @dag.task(outlets=[RECOMMENDATIONS])
-    def announce(loaded: dict[str, Any], outlet_events: Any = None) -> None:
-        """Trigger the DAGs that are scheduled on the recommendations, now that the check has passed."""
-        outlet_events[RECOMMENDATIONS].extra.update(loaded, table="recommendations")
-
     # The statements are one transaction: whoever reads the list sees tonight's emails, or the state before.
     email_list = SQLExecuteQueryOperator(
         task_id="email_list",
@@ -150,6 +241,13 @@ with DAG(
                 PRIMARY KEY (run_date, user_id, rank)
             )
             """,
+            """
+            CREATE TABLE IF NOT EXISTS email_list_decisions (
+                run_date date PRIMARY KEY, decision text, decided_by text, decided_at timestamptz, warnings text
+            )
+            """,
+            # What was decided of an earlier list of this night says nothing of this one.
+            "DELETE FROM email_list_decisions WHERE run_date = %(run_date)s",
             "DELETE FROM email_list WHERE run_date = %(run_date)s",
             """
             INSERT INTO email_list
@@ -163,7 +261,7 @@ with DAG(
         ],
     )
 
-    @dag.task
+    @task
     def preview(run_date: str, emails: str, folder: str) -> str:
         """Write the first of the night's emails into a page that a person can open, and return where it is."""
         from airflow.providers.postgres.hooks.postgres import PostgresHook
@@ -197,5 +295,65 @@ with DAG(
         uri = f"{folder.rstrip('/')}/email_list_{run_date}.html"
         return publish_page(page, uri, title="Emails", aws_conn_id=AWS, template=template)
 
-    check >> announce(load.output)
-    load >> check >> email_list >> preview(RUN_DATE, "{{ params.preview_emails }}", PAGES)
+    @task.branch
+    def ask(run_date: str, figures: dict[str, Any], ti: Any = None) -> str:
+        """Go on where the check had nothing to say; where it warned, ask a person."""
+        from airflow.providers.postgres.hooks.postgres import PostgresHook
+
+        warned = ti.xcom_pull(task_ids="check", key="warned")
+        if not warned:
+            log.info("The check had nothing to say, so nobody is asked.")
+            return "decide"
+        if HITLOperator is None:
+            log.warning("The check warned, and nobody can be asked on Airflow older than 3.1: the run goes on.")
+            return "decide"
+        emails = PostgresHook(postgres_conn_id=WAREHOUSE).get_records(
+            """
+            SELECT name, email, string_agg(title, ' · ' ORDER BY rank) FROM email_list
+            WHERE run_date = %s GROUP BY user_id, name, email ORDER BY user_id LIMIT 3
+            """,
+            [run_date],
+        )
+        page = f"/dags/{ti.dag_id}/runs/{quote(ti.run_id, safe='')}/tasks/check"
+        ti.xcom_push(key="question", value=question(warned, figures, emails, page))
+        return "approve"
+
+    @task.short_circuit(trigger_rule="none_failed_min_one_success")
+    def decide(run_date: str, ti: Any = None) -> bool:
+        """Note beside the list who decided what, and when; a list that was refused is not announced."""
+        from airflow.providers.postgres.hooks.postgres import PostgresHook
+
+        answer = ti.xcom_pull(task_ids="approve")
+        warned = ti.xcom_pull(task_ids="check", key="warned") or []
+        by, at = None, datetime.now(tz=UTC)
+        if answer:
+            decision = "approved" if answer["chosen_options"] == [APPROVE] else "refused"
+            by, at = who_is(answer), answer["responded_at"]
+        else:
+            decision = "not asked" if warned else "good"
+        who = by or ("nobody answered in time" if answer else "nobody was asked")
+        log.info("The list of %s: %s (%s, %s).", run_date, decision, who, at)
+        note = [run_date, decision, by, str(at), "\n".join(warned)]
+        with PostgresHook(postgres_conn_id=WAREHOUSE).get_conn() as connection, connection.cursor() as cursor:
+            cursor.execute("DELETE FROM email_list_decisions WHERE run_date = %s", [run_date])
+            cursor.execute("INSERT INTO email_list_decisions VALUES (%s, %s, %s, %s, %s)", note)
+        return decision != "refused"
+
+    @task(outlets=[RECOMMENDATIONS])
+    def announce(loaded: dict[str, Any], outlet_events: Any = None) -> None:
+        """Trigger the DAGs that are scheduled on the recommendations, now that they are good, or approved."""
+        outlet_events[RECOMMENDATIONS].extra.update(loaded, table="recommendations")
+
+    asked, decided = ask(RUN_DATE, check.output), decide(RUN_DATE)
+    load >> check >> email_list >> preview(RUN_DATE, "{{ params.preview_emails }}", PAGES) >> asked
+    asked >> decided >> announce(load.output)
+    if HITLOperator is not None:
+        approve = HITLOperator(
+            task_id="approve",
+            subject=f"Send the emails of {RUN_DATE}?",
+            body="{{ ti.xcom_pull('ask', key='question') }}",
+            options=[APPROVE, REFUSE],
+            defaults=REFUSE,
+            response_timeout=timedelta(hours=12),
+        )
+        asked >> approve >> decided

@@ -33,17 +33,9 @@ from airflow_provider_personalize.quality.loads import Loads, add_up, read_loade
 from airflow_provider_personalize.quality.queries import Query
 from airflow_provider_personalize.quality.report import Origin, parse_report_uri, render_report
 from airflow_provider_personalize.quality.slices import Overlap, Slice
-from airflow_provider_personalize.quality.thresholds import Outcome, not_known, outcomes, read_checks
+from airflow_provider_personalize.quality.thresholds import NOT_KNOWN, Outcome, not_known, outcomes, read_checks
 from airflow_provider_personalize.sql.opening import open_table
 from airflow_provider_personalize.sql.query import database_hook
-
-#: Why a figure is not known, where it is not.
-_NOT_KNOWN = {
-    "entity_coverage": "input_sql gives no ids",
-    "catalog_coverage": "catalog_sql gives no ids",
-    "reject_rate": "what was loaded has no lines",
-    "overlap": "the slice before has none of the same entities",
-}
 
 
 class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBaseOperator[PersonalizeHook]):
@@ -92,7 +84,8 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
         ``s3://bucket/key``. By default, it goes beside the output of the job that ``loaded`` tells of, on S3; empty
         text is for no report. If it cannot be written, that is logged, and the outcome is the same.
     :return: The figures, those of the slice before under ``previous``, and ``report_uri``, None where there is no
-        report. They are in XCom also when the task fails.
+        report. They are in XCom also when the task fails. What of ``warn_checks`` does not hold is in XCom under the
+        key ``warned``, in sentences.
     :raises InvalidRequestError: if literal ``checks``, ``warn_checks`` or ``report_uri`` cannot be right.
     """
 
@@ -210,7 +203,7 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
                 outcome
                 for expected, otherwise in ((self.checks, "failed"), (self.warn_checks, "warned"))
                 for outcome in outcomes(
-                    figures, expected or {}, otherwise, missing=_NOT_KNOWN, nothing=nothing, first=before is None
+                    figures, expected or {}, otherwise, missing=NOT_KNOWN, nothing=nothing, first=before is None
                 )
             ]
             self._log_figures(now, before, results)
@@ -227,6 +220,8 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
             raise OutputCheckError(
                 table=self.table, failed=failed, figures=figures, report_uri=figures["report_uri"], details=details
             )
+        if warned := [str(outcome) for outcome in results if outcome.state == "warned"]:
+            context["ti"].xcom_push(key="warned", value=warned)
         return figures
 
     def _query(self, name: str) -> Query | None:

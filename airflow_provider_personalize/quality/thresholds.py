@@ -25,6 +25,13 @@ FIGURES: Mapping[str, str | None] = {
     "catalog_coverage": "catalog_sql",
     "reject_rate": "loaded",
 }
+#: Why a figure of output is not known, where it is not.
+NOT_KNOWN: Mapping[str, str] = {
+    "entity_coverage": "input_sql gives no ids",
+    "catalog_coverage": "catalog_sql gives no ids",
+    "reject_rate": "what was loaded has no lines",
+    "overlap": "the slice before has none of the same entities",
+}
 #: The words of Airflow's own SQL checks.
 _CONDITIONS: Mapping[str, tuple[str, Callable[[float, float], bool]]] = {
     "equal_to": ("=", operator.eq),

@@ -299,7 +299,10 @@ def test_runs(
     if path == NIGHTLY:
         # Other DAGs are told of rows that have passed the check, not before.
         assert outlets_of(path) == {"announce": ["recommendations"]}
-        assert "check" in load(path).get_task("announce").upstream_task_ids
+        assert "decide" in load(path).get_task("announce").upstream_task_ids
+        assert shop.execute("SELECT run_date::text, decision, decided_by, warnings FROM email_list_decisions") == [
+            (run_date, "good", None, "")
+        ]
         rows = shop.execute("SELECT count(*) FROM recommendations")[0][0]
         event = last_event()
         assert (event["table"], event["rows"], event["lines"]) == ("recommendations", rows, 671)
@@ -321,6 +324,21 @@ def last_event_or_none() -> dict[str, Any] | None:
         return None
 
 
+class Ti:
+    """As much of a task instance as the nightly list's own functions use."""
+
+    dag_id, run_id = "nightly_email_list", "manual__1+00"
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values = values
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.values[key] = value
+
+    def xcom_pull(self, task_ids: str, key: str | None = None) -> Any:
+        return self.values.get(key or task_ids)
+
+
 class TestNightly:
     def test_what_fails_the_check_is_not_announced(
         self, shop: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, log: Callable[[], str]
@@ -338,9 +356,69 @@ class TestNightly:
         assert run.state == "failed"
         found = states(run)
         assert (found["load"], found["check"]) == ("success", "failed")
-        assert found["announce"] == found["email_list"] == "upstream_failed"
+        assert found["announce"] == found["email_list"] == found["decide"] == "upstream_failed"
         assert last_event_or_none() == before
         assert "Without results, the first 10: 'x1', 'x10'," in log()
+
+    def test_a_warning_asks_a_person_with_all_that_they_need(self, shop: Database) -> None:
+        shop.execute(
+            "CREATE TABLE email_list AS SELECT date '2026-03-05' AS run_date, user_id, name, email, 1 AS rank, "
+            "'A *great* [film](http://x)' AS title FROM (SELECT user_id, 'Chiara <3' AS name, email FROM subscribers) s"
+        )
+        figures = {"overlap": 0.01, "rows": 25, "previous": None}
+        ti = Ti({"warned": ["overlap is 1.0 %, expected ≥ 10.0 %"]})
+        ask = load(NIGHTLY).get_task("ask").python_callable
+        chosen = ask("2026-03-05", figures | {"report_uri": "s3://pages/tonight.html"}, ti=ti)
+        if not load(NIGHTLY).has_task("approve"):
+            assert (chosen, ti.values) == ("decide", ti.values), "Airflow older than 3.1 goes on"
+            return
+        assert chosen == "approve"
+        body = ti.values["question"]
+        assert r"- overlap is 1\.0 \%\, expected ≥ 10\.0 \%" in body
+        assert "| overlap | 1.0 % |  |" in body
+        assert r"s3\:\/\/pages\/tonight\.html" in body
+        assert "(/dags/nightly_email_list/runs/manual__1%2B00/tasks/check)" in body
+        assert body.count(r"- **Chiara \<3**") == 3, "three emails, in which markup is text"
+        assert r"A \*great\* \[film\]\(http\:\/\/x\)" in body
+        assert ask("2026-03-05", figures, ti=Ti({})) == "decide"
+
+    @pytest.mark.parametrize(
+        ("answer", "goes_on", "row"),
+        [
+            (("Approve", {"id": "7", "name": "ann"}), True, ("approved", "ann", "too few")),
+            (("Refuse", {"id": "7", "name": None}), False, ("refused", "7", "too few")),
+            (("Refuse", None), False, ("refused", None, "too few")),
+            (None, True, ("not asked", None, "too few")),
+        ],
+    )
+    def test_a_decision_stands_beside_the_list_and_in_the_log(
+        self, shop: Database, log: Callable[[], str], answer: Any, goes_on: bool, row: tuple[Any, ...]
+    ) -> None:
+        shop.execute(
+            "CREATE TABLE email_list_decisions (run_date date PRIMARY KEY, decision text, decided_by text, "
+            "decided_at timestamptz, warnings text)"
+        )
+        at = datetime(2026, 3, 5, 4, 30, tzinfo=UTC)
+        values = answer and {"chosen_options": [answer[0]], "responded_by_user": answer[1], "responded_at": at}
+        decide = load(NIGHTLY).get_task("decide").python_callable
+        for _ in range(2):
+            assert decide("2026-03-05", ti=Ti({"approve": values, "warned": ["too few"]})) is goes_on
+        [found] = shop.execute("SELECT decision, decided_by, warnings, decided_at FROM email_list_decisions")
+        assert found[:3] == row
+        assert answer is None or found[3] == at
+        assert f"The list of 2026-03-05: {row[0]} (" in log()
+
+    def test_a_topic_hears_of_failures_and_of_a_list_that_is_late(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        dag = load(NIGHTLY)
+        assert not dag.on_failure_callback
+        assert getattr(dag, "deadline", None) in (None, [])
+        monkeypatch.setenv("PERSONALIZE_ALERTS_TOPIC", "arn:aws:sns:us-east-1:123456789012:alerts")
+        dag = load(NIGHTLY)
+        assert dag.on_failure_callback.target_arn == "arn:aws:sns:us-east-1:123456789012:alerts"
+        if dag.has_task("approve"):
+            deadlines = dag.deadline if isinstance(dag.deadline, list) else [dag.deadline]
+            [hours] = {deadline.interval.total_seconds() / 3600 for deadline in deadlines}
+            assert hours == 4
 
     def test_a_failed_job_fails_the_task_whose_retry_makes_another(
         self, shop: Database, local: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
