@@ -21,7 +21,7 @@ from airflow_provider_personalize.aws_errors import (
 )
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.metrics import JOB_DURATION
-from airflow_provider_personalize.service.kinds import ResourceStatus
+from airflow_provider_personalize.service.kinds import ResourceKind, ResourceStatus
 from airflow_provider_personalize.service.statuses import text_at
 from airflow_provider_personalize.service.waits import growing_pause
 
@@ -122,6 +122,14 @@ class PersonalizeClients(AwsBaseHook):
         pause = growing_pause(tried, first=1, longest=30)
         self.log.warning("%s (%s). Trying again in %.0f s.", describe_error(error), operation, pause)
         time.sleep(pause)
+
+    def pages(self, kind: ResourceKind) -> Iterator[dict[str, Any]]:
+        """
+        Yield the pages of the listing of a kind, for somebody who looks now: an error is raised rather than waited out.
+
+        :param kind: The kind.
+        """
+        yield from self._pages(kind.list_operation, client=self.polling_client, maxResults=100)
 
     def _pages(self, operation: str, **request: Any) -> Iterator[dict[str, Any]]:
         while True:

@@ -7,15 +7,25 @@ that may do nothing but look as it looks; the only script that runs there is one
 
 # FastAPI reads the annotations of the routes as they are made, so they cannot be left as text.
 
+from asyncio import gather, shield, wrap_future
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from concurrent.futures import Future
+
     from starlette.responses import Response
 
+    from airflow_provider_personalize.plugins.once import Once
+    from airflow_provider_personalize.plugins.overview import Overview
+
 _HERE = Path(__file__).parent
+#: For how long what AWS said is good: however many people look, it is asked once in that time.
+SECONDS = 30
 
 #: What the provider's own pages may load: their own style, script and frames.
 _OWN = (
@@ -50,14 +60,57 @@ def _index(value: str | None) -> int:
     return int(value) if value is not None and value.isascii() and value.isdigit() and len(value) < 10 else -1
 
 
+def _connections() -> list[str]:
+    """Return the connections that the page Personalize shows, as configured."""
+    from airflow_provider_personalize.compat import conf
+
+    names = str(conf.get("personalize", "ui_connections", fallback="") or "").split(",")
+    return list(dict.fromkeys(name.strip() for name in names if name.strip()))
+
+
+@cache
+def _overviews() -> "Once[Overview]":
+    from concurrent.futures import ThreadPoolExecutor
+
+    from airflow_provider_personalize.plugins.once import Once
+
+    return Once(SECONDS, ThreadPoolExecutor(4, "personalize"))
+
+
+def _overview_of(conn_id: str) -> "Future[Overview]":
+    from airflow_provider_personalize.plugins.overview import look
+
+    return _overviews().get(conn_id, look)
+
+
+def _jobs_page(overviews: "Sequence[Overview]", readable: set[str]) -> "Response":
+    now = datetime.now(UTC)
+
+    def age(then: datetime | None) -> str:
+        """Return how long ago something was, in a word or two."""
+        seconds = (now - then).total_seconds() if then else None
+        if seconds is None:
+            return "not known"
+        for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+            if seconds >= 2 * size:
+                return f"{seconds // size:,.0f} {unit}"
+        return f"{max(seconds, 0):.0f} s"
+
+    costs = any(job.made_by and job.made_by.cost is not None for each in overviews for job in each.jobs)
+    return _page("jobs.html", overviews=overviews, readable=readable, age=age, costs=costs, seconds=SECONDS)
+
+
 @cache
 def app() -> Any:
     """Return the application, which is made once in a process."""
     from typing import Annotated
 
-    from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
+    from airflow.api_fastapi.app import get_auth_manager
+    from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
+    from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag, requires_access_view
     from fastapi import Depends, FastAPI, HTTPException, Query, Request
     from fastapi.exceptions import RequestValidationError
+    from starlette.concurrency import run_in_threadpool
     from starlette.responses import Response
     from starlette.staticfiles import StaticFiles
 
@@ -111,6 +164,16 @@ def app() -> Any:
         return Response(
             written, headers={**_HEADERS, "Content-Security-Policy": policy}, media_type="text/html; charset=utf-8"
         )
+
+    def readable_dags(user: GetUserDep) -> set[str]:
+        """Return the DAGs whose runs the page may name."""
+        return set(get_auth_manager().get_authorized_dag_ids(user=user))
+
+    @made.get("/jobs", dependencies=[Depends(requires_access_view(AccessView.PLUGINS))])
+    async def jobs(readable: Annotated[set[str], Depends(readable_dags)]) -> Response:
+        """Show what the configured connections have. The threads that wait for AWS are not those that serve pages."""
+        overviews = await gather(*(shield(wrap_future(_overview_of(conn_id))) for conn_id in _connections()))
+        return await run_in_threadpool(_jobs_page, overviews, readable)
 
     @made.exception_handler(HTTPException)
     def refused(_: Request, error: HTTPException) -> Response:

@@ -30,6 +30,14 @@ PREFIX = "/personalize"
 _TASK = "dag_id={DAG_ID}&run_id={RUN_ID}&task_id={TASK_ID}&map_index={MAP_INDEX}"
 _VIEWS = (
     {
+        "name": "Personalize",
+        "href": f"{PREFIX[1:]}/jobs",
+        "destination": "nav",
+        "url_route": "personalize",
+        "icon": f"{PREFIX[1:]}/static/icon.svg",
+        "icon_dark_mode": f"{PREFIX[1:]}/static/icon_dark.svg",
+    },
+    {
         "name": "Reports",
         "href": f"{PREFIX[1:]}/reports?dag_id={{DAG_ID}}&run_id={{RUN_ID}}",
         "destination": "dag_run",

@@ -226,7 +226,19 @@ def derive_job_name(*, dag_id: str, task_id: str, run_id: str, map_index: int = 
     tail = digest([dag_id, task_id, run_id, map_index, request], 12)
     if map_index >= 0:
         tail = f"{map_index}-{tail}"
-    room = JOB_NAME_MAX - _SUFFIX_ROOM - len(tail) - 1
+    return check_job_name(name_prefix(dag_id, task_id, map_index) + tail)
+
+
+def name_prefix(dag_id: str, task_id: str, map_index: int = -1) -> str:
+    """
+    Return what the derived names of a task's jobs begin with, for people to read: ``<dag>-<task>-``.
+
+    :param dag_id: The DAG's id.
+    :param task_id: The task's id.
+    :param map_index: The mapped task's index, which leaves less room; -1 where it is not mapped.
+    """
+    digits = len(str(map_index)) + 1 if map_index >= 0 else 0
+    room = JOB_NAME_MAX - _SUFFIX_ROOM - 12 - digits - 1
     words = [re.sub(r"[^a-zA-Z0-9_-]+", "-", word).strip("-_") for word in (dag_id, task_id)]
     half = room // 2
     if len(words[0]) + len(words[1]) + 1 > room:
@@ -238,7 +250,7 @@ def derive_job_name(*, dag_id: str, task_id: str, run_id: str, map_index: int = 
         else:
             words = [words[0][: half - 1], words[1][: room - half]]
     readable = "-".join(word.strip("-_") for word in words if word.strip("-_")) or "airflow"
-    return check_job_name(f"{readable}-{tail}")
+    return f"{readable}-"
 
 
 #: Room for "-" and a number of up to three digits: nobody retries a nightly job a thousand times.
