@@ -54,7 +54,7 @@ class TooManyRejectsError(PersonalizeError):
     :param lines: How many lines there were.
     :param max_reject_rate: The share that was allowed.
     :param examples: The first of them, each as object, line, reason and text cut short, in words.
-    :param kept_in: The table that holds all of them, where one was named.
+    :param kept_in: The table that holds all of them, where one was named; or the URI of their file.
     """
 
     may_pass = False
@@ -74,7 +74,8 @@ class TooManyRejectsError(PersonalizeError):
         kept_in: str | None = None,
     ) -> None:
         shown = "\n".join(f"  {example}" for example in examples)
-        where = f"All of them are in the table {kept_in}." if kept_in else "Name a rejects_table to keep all of them."
+        place = kept_in if kept_in and "://" in kept_in else f"the table {kept_in}"
+        where = f"All of them are in {place}." if kept_in else "Name a rejects_table to keep all of them."
         super().__init__(
             f"{rejects} of {lines} lines are unusable, more than max_reject_rate={max_reject_rate} allows, so nothing "
             f"was loaded. The first of them:\n{shown}\n{where} Mend the input and run the job again, or raise "

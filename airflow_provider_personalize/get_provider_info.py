@@ -63,6 +63,11 @@ def get_provider_info() -> dict[str, Any]:
                 "target-integration-name": integration,
                 "python-module": f"{package}.transfers.personalize_delta",
             },
+            {
+                "source-integration-name": integration,
+                "target-integration-name": "Parquet",
+                "python-module": f"{package}.transfers.personalize_to_parquet",
+            },
         ],
         "config": {
             "personalize": {

@@ -99,6 +99,21 @@ def load_lineage(
     )
 
 
+def files_lineage(load: LoadLineage, target_uri: str) -> OperatorLineage[Any, Any]:
+    """
+    Return which output was written into which folder, with the files' columns.
+
+    :param load: What is told of the load.
+    :param target_uri: The folder.
+    """
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
+    return OperatorLineage(
+        inputs=[_place_read(load.source_uri, load.read)] if load.source_uri else [],
+        outputs=[_written(*_named(target_uri), load.written, _columns(load.columns or {}))],
+    )
+
+
 def _tables_of(conn_id: str, hook_params: Mapping[str, Any] | None, sql: str) -> OperatorLineage[Any, Any]:
     """Return the tables that a query reads, with their columns; none where the database's hook has no OpenLineage."""
     from airflow.providers.openlineage.extractors import OperatorLineage

@@ -84,6 +84,11 @@ class Loader:
         return self._reader.kind or USER_RECOMMENDATIONS
 
     @property
+    def known_kind(self) -> RowKind | None:
+        """The kind of the rows, where a good line was read, or it was known beforehand."""
+        return self._reader.kind
+
+    @property
     def counts(self) -> LoadCounts:
         """What was read so far."""
         return LoadCounts(self._reader.lines, self._reader.rows, self._reader.rejects)

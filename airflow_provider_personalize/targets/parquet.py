@@ -14,7 +14,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
@@ -44,8 +43,8 @@ REJECT_TYPES = {
     "reason": "text",
     "text": "text",
 }
-#: Rejected lines that are written at once.
-_REJECTS = 10_000
+#: Rows of a :class:`RowFile` that are written at once.
+_ROWS = 10_000
 
 
 def column_types(columns: Iterable[Column], extra: Mapping[str, Any]) -> dict[str, str]:
@@ -205,6 +204,55 @@ class _Piece(NamedTuple):
 _SHARED = frozenset({"entity", "theme", "filter_values"})
 
 
+class RowFile:
+    """
+    Write rows, few enough to come as tuples, into one Parquet file; none where there are no rows.
+
+    :param files: Where to.
+    :param name: The name of the file.
+    :param types: The columns with their types: ``text`` or ``bigint``.
+    """
+
+    def __init__(self, files: NewFiles, name: str, types: Mapping[str, str]) -> None:
+        self._files = files
+        self._name = name
+        self._types = dict(types)
+        self._rows: list[tuple[Any, ...]] = []
+        self._writer: Any = None
+
+    def add(self, row: tuple[Any, ...]) -> None:
+        """Add a row."""
+        self._rows.append(row)
+        if len(self._rows) == _ROWS:
+            self._write()
+
+    def finish(self) -> bool:
+        """Complete the file, and return whether there is one."""
+        if self._rows:
+            self._write()
+        if self._writer is None:
+            return False
+        self._writer.close()
+        return True
+
+    def _write(self) -> None:
+        import numpy as np
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        schema = pa.schema([(column, arrow_type(kind)) for column, kind in self._types.items()])
+        columns = [
+            _texts(values) if kind == "text" else _fixed(np.array(values, dtype=np.int64))
+            for values, kind in zip(zip(*self._rows, strict=True), self._types.values(), strict=True)
+        ]
+        self._rows.clear()
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(
+                self._files.create(self._name), schema, compression="zstd", store_schema=False
+            )
+        self._writer.write_table(pa.table(columns, schema=schema))
+
+
 def write_rejects(files: NewFiles, name: str, source: str, rejects: Iterable[Reject]) -> bool:
     """
     Write rejected lines into a Parquet file, and return whether there are any; without, there is no file.
@@ -214,24 +262,10 @@ def write_rejects(files: NewFiles, name: str, source: str, rejects: Iterable[Rej
     :param source: What was loaded.
     :param rejects: The lines.
     """
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    schema = pa.schema([(column, arrow_type(kind)) for column, kind in REJECT_TYPES.items()])
-    left = iter(rejects)
-    writer = None
-    while rows := [(source, *reject) for reject in islice(left, _REJECTS)]:
-        columns = [
-            _texts(values) if kind == "text" else _fixed(np.array(values, dtype=np.int64))
-            for values, kind in zip(zip(*rows, strict=True), REJECT_TYPES.values(), strict=True)
-        ]
-        if writer is None:
-            writer = pq.ParquetWriter(files.create(name), schema, compression="zstd", store_schema=False)
-        writer.write_table(pa.table(columns, schema=schema))
-    if writer is not None:
-        writer.close()
-    return writer is not None
+    file = RowFile(files, name, REJECT_TYPES)
+    for reject in rejects:
+        file.add((source, *reject))
+    return file.finish()
 
 
 # Into Arrow. ``pa.array`` would do, too, but imports pandas first, which takes longer than a million rows.

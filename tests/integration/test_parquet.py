@@ -135,7 +135,7 @@ def test_no_rows_make_no_file(tmp_path):
 
 
 def test_rejected_lines_are_a_file_of_their_own(tmp_path, monkeypatch):
-    monkeypatch.setattr(parquet, "_REJECTS", 2)
+    monkeypatch.setattr(parquet, "_ROWS", 2)
     rejects = [Reject("s3://b/x.out", n, 10 * n, "expected JSON", f"é{n}") for n in range(5)]
     with new_files(FileUri(tmp_path, is_folder=True), lambda: None) as files:
         assert not write_rejects(files, "none.parquet", "job", [])

@@ -153,7 +153,7 @@ def arguments(cls):
         for name, parameter in taken.items()
         if name in SAMPLES and parameter.default is parameter.empty
     }
-    if cls.__name__ == "PersonalizeToSqlOperator":
+    if {"job_arn", "output_uri"} <= taken.keys():
         needed["job_arn"] = SAMPLES["job_arn"]
     elif cls.__name__ == "SqlToPersonalizeDatasetOperator":
         needed["dataset_arn"] = BASE + "dataset/shop/ITEMS"
