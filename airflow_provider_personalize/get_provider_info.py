@@ -68,6 +68,11 @@ def get_provider_info() -> dict[str, Any]:
                 "target-integration-name": "Parquet",
                 "python-module": f"{package}.transfers.personalize_to_parquet",
             },
+            {
+                "source-integration-name": integration,
+                "target-integration-name": "Iceberg",
+                "python-module": f"{package}.transfers.personalize_to_iceberg",
+            },
         ],
         "config": {
             "personalize": {

@@ -20,6 +20,6 @@ def need(extra: str, *modules: str) -> None:
             import_module(module)
         except ImportError as error:
             raise InvalidRequestError(
-                f"Expected the package {module.partition('.')[0]} on this worker, but it does not import ({error}). "
+                f"Expected the package {module} on this worker, but it does not import ({error}). "
                 f"Install what this needs: pip install 'airflow-provider-personalize[{extra}]'."
             ) from error

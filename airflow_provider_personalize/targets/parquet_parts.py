@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from types import TracebackType
 from typing import Any, Self
 
@@ -81,6 +82,16 @@ class ParquetPart:
                 "loads: expected what PersonalizeToParquetOperator has returned (one task's, or a list of all its "
                 f"mapped tasks'), got {str(value)[:200]!r}."
             ) from None
+
+
+def as_text(value: Any) -> str:
+    """Return a value of ``extra_columns`` as text: moments as ISO 8601 has them."""
+    return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def extra_texts(extra: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return ``extra_columns`` as the task that publishes compares them."""
+    return {name: None if value is None else as_text(value) for name, value in extra.items()}
 
 
 def all_parts(values: Iterable[Any]) -> list[ParquetPart]:
@@ -200,7 +211,7 @@ class ParquetTarget:
     @property
     def extra(self) -> dict[str, str | None]:
         """The values of ``extra_columns``, as text."""
-        return {name: None if value is None else str(value) for name, value in self.plan.extra.items()}
+        return extra_texts(self.plan.extra)
 
     @property
     def rejects_kept_in(self) -> str | None:

@@ -13,6 +13,12 @@ from airflow_provider_personalize.output.reader import Reject
 EXAMPLES, EXAMPLE_TEXT = 5, 200
 
 
+def example(reject: Reject) -> str:
+    """Return a rejected line in words, cut short."""
+    text = reject.text if len(reject.text) <= EXAMPLE_TEXT else f"{reject.text[:EXAMPLE_TEXT]}…"
+    return f"{reject.object}, line {reject.line} (byte {reject.byte_offset}): {reject.reason}: {text}"
+
+
 class Rejects:
     """
     The rejected lines: the first few at hand, all of them in a temporary file. A context manager.
@@ -35,10 +41,7 @@ class Rejects:
     def add(self, reject: Reject) -> None:
         """Keep a line."""
         if len(self.examples) < EXAMPLES:
-            text = reject.text if len(reject.text) <= EXAMPLE_TEXT else f"{reject.text[:EXAMPLE_TEXT]}…"
-            self.examples.append(
-                f"{reject.object}, line {reject.line} (byte {reject.byte_offset}): {reject.reason}: {text}"
-            )
+            self.examples.append(example(reject))
         if self._file:
             self._file.write(json.dumps(reject) + "\n")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -147,18 +148,21 @@ def test_rejected_lines_are_a_file_of_their_own(tmp_path, monkeypatch):
 
 # When files appear
 
+#: moto's buckets outlive its server: they are those of the process.
+BUCKET = f"lake-{secrets.token_hex(6)}"
+
 
 @pytest.fixture
 def bucket(local) -> Iterator[Any]:
     with closing(boto3.client("s3")) as client:
-        client.create_bucket(Bucket="lake")
+        client.create_bucket(Bucket=BUCKET)
         yield client
 
 
 @pytest.fixture(params=["files", "s3"])
 def folder(request, tmp_path) -> Any:
     """A folder of either kind, with a file in it that is none of ours."""
-    place = parse_uri("s3://lake/recs/" if request.param == "s3" else f"{tmp_path.as_uri()}/recs/")
+    place = parse_uri(f"s3://{BUCKET}/recs/" if request.param == "s3" else f"{tmp_path.as_uri()}/recs/")
     client = request.getfixturevalue("bucket") if request.param == "s3" else None
 
     class Folder:
@@ -171,20 +175,21 @@ def folder(request, tmp_path) -> Any:
             if client is None:
                 paths = [path for path in place.path.rglob("*") if path.is_file()]
                 return sorted(path.relative_to(place.path).as_posix() for path in paths)
-            listed = client.list_objects_v2(Bucket="lake", Prefix="recs/").get("Contents", ())
-            unfinished = client.list_multipart_uploads(Bucket="lake").get("Uploads", ())
+            listed = client.list_objects_v2(Bucket=BUCKET, Prefix="recs/").get("Contents", ())
+            unfinished = client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", ())
             keys = [item["Key"].removeprefix("recs/") for item in listed]
             return sorted([*keys, *(f"{item['Key']}, unfinished" for item in unfinished)])
 
         def read(self, name: str) -> bytes:
             if client is None:
                 return (place.path / name).read_bytes()
-            return client.get_object(Bucket="lake", Key=f"recs/{name}")["Body"].read()
+            return client.get_object(Bucket=BUCKET, Key=f"recs/{name}")["Body"].read()
 
         def delete(self, *uris: str) -> None:
             delete_files(uris, place, lambda: client)
 
     made = Folder()
+    made.delete(*(f"{place}{name}" for name in made.names()))
     with made.files() as files:
         files.create("other.parquet").write(b"other")
         files.publish()

@@ -60,6 +60,8 @@ SAMPLES = {
     "dataset_group_arn": BASE + "dataset-group/shop",
     "dataset_type": "ITEMS",
     "filter_expression": 'EXCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("*")',
+    "iceberg_conn_id": "shop",
+    "loads": [],
     "metrics": [{"eventType": "watch", "metricName": "watched", "expression": "SUM(DatasetType.INTERACTIONS)"}],
     "metrics_output_config": {"roleArn": "arn:aws:iam::123456789012:role/personalize"},
     "name": "shop",
@@ -84,7 +86,7 @@ SAMPLES = {
     "solution_version_arn": BASE + "solution/s/1",
     "sql": "SELECT user_id FROM users",
     "sql_conn_id": "shop",
-    "table": "recommendations",
+    "table": "lake.recommendations",
     "target_uri": "s3://shop/changes.jsonl",
 }
 
