@@ -83,6 +83,8 @@ SOLUTION = (
 HOME = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
 PAGES = f"{{{{ var.value.get('email_preview_dir', '') or '{HOME / 'email_previews'}' }}}}"
 
+TEMPLATES = Path(__file__).with_name("templates")
+
 #: What other DAGs can be scheduled on: recommendations that are good enough.
 RECOMMENDATIONS = Asset("recommendations")
 
@@ -263,7 +265,7 @@ with DAG(
 
     @task
     def preview(run_date: str, emails: str, folder: str) -> str:
-        """Write the first of the night's emails into a page that a person can open, and return where it is."""
+        """Write some of the night's emails into a page that a person can open, and return where it is."""
         from airflow.providers.postgres.hooks.postgres import PostgresHook
         from jinja2 import Environment
 
@@ -280,16 +282,23 @@ with DAG(
             )
             summary = dict(zip(("emails", "recommendations", "titles", "unsubscribed"), cursor.fetchone(), strict=True))
             cursor.execute(
-                """
-                SELECT name, email, json_agg(json_build_object(
-                    'rank', rank, 'title', title, 'genres', genres, 'score', score) ORDER BY rank)
-                FROM email_list WHERE run_date = %s GROUP BY user_id, name, email ORDER BY user_id LIMIT %s
-                """,
-                [run_date, int(emails)],
+                (TEMPLATES / "emails_to_look_at.sql").read_text(encoding="utf-8"),
+                {"run_date": run_date, "emails": int(emails)},
             )
-            shown = [dict(zip(("name", "email", "picks"), row, strict=True)) for row in cursor]
+            shown = [dict(zip(("user_id", "name", "email", "picks"), row, strict=True)) for row in cursor]
+            # Where it is known what people watched (`weekly_retrain`) and what is like it (`similar_items_catalog`).
+            cursor.execute("SELECT to_regclass('views') IS NOT NULL AND to_regclass('similar_items') IS NOT NULL")
+            if cursor.fetchone() == (True,):
+                cursor.execute(
+                    (TEMPLATES / "reasons.sql").read_text(encoding="utf-8"),
+                    {"run_date": run_date, "users": [mail["user_id"] for mail in shown]},
+                )
+                reasons = {(user_id, item_id): title for user_id, item_id, title in cursor}
+                for mail in shown:
+                    for pick in mail["picks"]:
+                        pick["because"] = reasons.get((mail["user_id"], pick["item_id"]))
 
-        template = (Path(__file__).with_name("templates") / "email_preview.html").read_text(encoding="utf-8")
+        template = (TEMPLATES / "email_preview.html").read_text(encoding="utf-8")
         page = Environment(autoescape=True).from_string(template).render(run_date=run_date, shown=shown, **summary)
         # On Airflow 3.1 and newer, it is also in the tab "Reports" of the run.
         uri = f"{folder.rstrip('/')}/email_list_{run_date}.html"

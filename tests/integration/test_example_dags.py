@@ -267,7 +267,7 @@ def test_runs(
     log: Callable[[], str],
 ) -> None:
     monkeypatch.setenv("AIRFLOW_VAR_EMAIL_PREVIEW_DIR", str(tmp_path))
-    shop.execute("UPDATE subscribers SET name = 'Chiara <3 D''Angelo' WHERE user_id = '101'")
+    shop.execute("UPDATE subscribers SET name = 'Chiara <3 D''Angelo' WHERE user_id LIKE '10_'")
     shop.execute("UPDATE launches SET launched = '2026-03-01'")
     if path.stem == "popular_fallback":
         shop.execute("CREATE TABLE recommendations AS SELECT user_id, '2026-02-28' AS run_date FROM subscribers")
@@ -448,6 +448,34 @@ class TestNightly:
         ]
         assert folder.stat().st_mode & 0o777 == 0o700
         assert not list(Path(tempfile.gettempdir()).glob("*_2026-03-04.html"))
+
+    def test_the_preview_shows_typical_emails_first_and_says_why_where_that_is_known(
+        self, shop: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("AIRFLOW_VAR_EMAIL_PREVIEW_DIR", str(tmp_path))
+        shop.execute("UPDATE subscribers SET name = user_id, subscribed = user_id IN ('1', '2', '3', '4')")
+        shop.execute("UPDATE subscribers SET email = NULL WHERE user_id = '1'")
+        shop.execute("CREATE TABLE views AS SELECT user_id, '1' AS item_id, now() AS watched FROM subscribers")
+        shop.execute("INSERT INTO views SELECT user_id, '2', now() FROM subscribers")
+        shop.execute(
+            "CREATE TABLE similar_items AS SELECT '1' AS item_id, 3 AS rank, item_id AS related_item_id FROM items "
+            "UNION ALL SELECT '2', 1, item_id FROM items WHERE length(item_id) < 4 UNION ALL SELECT '2', 1, '1'"
+        )
+        shop.execute("UPDATE items SET title = 'One <b>' WHERE item_id = '1'")
+        shop.execute("UPDATE items SET title = 'Two' WHERE item_id = '2'")
+        run = run_dag(NIGHTLY, datetime(2026, 3, 6, 2, tzinfo=UTC))
+        assert run.state == "success"
+        text = (tmp_path / "email_list_2026-03-06.html").read_text(encoding="utf-8")
+        order = re.findall(r"<strong>(\d)</strong>", text)
+        assert sorted(order) == ["1", "2", "3", "4"]
+        assert order[-1] == "1", "the one without an address is not typical"
+        reasons = re.findall(r"Because you watched <bdi>([^<]*)</bdi>", text)
+        [(near, all_of_them)] = shop.execute(
+            "SELECT count(*) FILTER (WHERE length(item_id) < 4), count(*) FROM email_list"
+        )
+        assert 0 < near < all_of_them == len(reasons) == 20
+        assert (reasons.count("Two"), reasons.count("One &lt;b&gt;")) == (near, 20 - near)
+        assert "All 4 emails" in text
 
     def test_the_preview_takes_what_is_empty(
         self, shop: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from jinja2 import Environment, FileSystemLoader
 from playwright.sync_api import Browser, sync_playwright
 
 from airflow_provider_personalize.output.rows import RELATED_ITEMS, USER_RECOMMENDATIONS, USER_SEGMENTS
@@ -29,6 +30,7 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 pytestmark = pytest.mark.skipif(not BROWSER, reason="needs Chromium or Chrome: apt-get install chromium")
 
 SCREENSHOTS = Path(os.environ.get("SCREENSHOTS") or Path(__file__).parents[2] / ".state" / "screenshots")
+TEMPLATES = Path(__file__).parents[2] / "example_dags" / "templates"
 SIZES = (400, 800, 1280)
 
 SCRIPT = "<script>window.ran = 1</script>"
@@ -113,7 +115,24 @@ def model():
     return render_model_report(figures=figures, results=results, origin=ORIGIN)
 
 
+def emails(count=632, texts=TEXTS):
+    """Return the preview of emails with these texts as names and titles."""
+    templates = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True)
+    genres = ["Action|Sci-Fi", None, "Drama", SCRIPT, "(no genres listed)", "Comedy|Romance"]
+    picks = [
+        {"rank": n + 1, "item_id": text, "title": text, "genres": genres[n % 6], "art": n * 97, "because": text}
+        for n, text in enumerate([*texts, None])
+    ]
+    shown = [{"name": text, "email": f"{text}@example.com", "picks": picks[n:]} for n, text in enumerate(texts)]
+    shown += [{"name": None, "email": None, "picks": picks[-1:]}] if texts else []
+    summary = {"emails": count, "recommendations": 1_234_567_890, "titles": 562, "unsubscribed": 39}
+    template = templates.get_template("email_preview.html")
+    return template.render(run_date="2026-11-22", shown=shown, **summary)
+
+
 PAGES = {
+    "emails": emails,
+    "emails_none": lambda: emails(0, []),
     "report_users": report,
     "report_related": lambda: report(RELATED_ITEMS, "warned"),
     "report_segments": lambda: report(USER_SEGMENTS, checks={}, of_25=7, of_24=1, of_1=2),
@@ -218,6 +237,35 @@ def test_a_page_is_right_at_every_width_and_in_both_modes(browser: Browser, tmp_
                 element.hover()
             assert page.evaluate("window.ran") is None
             assert set(asked) == {path.as_uri()}, "it loads nothing else"
-            assert SCRIPT in page.locator("body").inner_text()
-            assert page.locator("a").evaluate_all("all => all.map(one => one.protocol)") in ([], ["https:"])
+            assert SCRIPT in page.locator("body").inner_text() or name == "emails_none"
+            assert page.locator("a[href]").evaluate_all("all => all.map(one => one.protocol)") in ([], ["https:"])
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_search_says_what_it_covers_and_when_nothing_is_found(browser: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "emails.html"
+    path.write_text(emails(), encoding="utf-8")
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto(path.as_uri())
+        found, cards, search = page.locator("output"), page.locator("article:visible"), page.get_by_role("searchbox")
+        at_first = "11 of 632 emails, the most typical first. The search covers these 11."
+        assert (found.inner_text(), cards.count()) == (at_first, 11)
+        search.fill(" AMADEUS ")
+        assert (found.inner_text(), cards.count()) == ("10 of these 11 emails. The other 621 are not on this page.", 10)
+        search.fill("dr. strangelove")
+        assert cards.count() == 6
+        # What stands in every email is not what somebody looks for.
+        search.fill("Unsubscribe <b>")
+        nothing = "Nothing found: none of these 11 emails has “Unsubscribe <b>”. The other 621 are not on this page."
+        assert (found.inner_text(), cards.count()) == (nothing, 0)
+        search.fill("")
+        assert (found.inner_text(), cards.count()) == (at_first, 11)
+        assert page.evaluate("window.ran") is None
+        path.write_text(emails(11), encoding="utf-8")
+        page.reload()
+        assert found.inner_text() == "All 11 emails, the most typical first. The search covers all of them."
+        path.write_text(emails(0, []), encoding="utf-8")
+        page.reload()
+        assert "Nobody gets an email for 2026-11-22" in page.locator("main").inner_text()
+        assert search.count() == 0
