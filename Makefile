@@ -30,7 +30,7 @@ SOURCES := airflow_provider_personalize example_dags tests
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo airflow test test-pure test-unit test-integration test-psycopg2 test-system test-wheel \
+.PHONY: help venv demo demo-lifecycle airflow test test-pure test-unit test-integration test-psycopg2 test-system test-wheel \
 	test-airflow test-floor lint format types rooms docs check bench clean
 
 help: ## Show this list
@@ -55,6 +55,9 @@ venv: $(READY) $(SPARK_READY) ## Make the virtual environment, and one for Spark
 
 demo: $(READY) ## Run the nightly email list once, end to end, and show what came of it
 	@$(BIN)/python -m example_dags.demo.run demo
+
+demo-lifecycle: $(READY) ## Show a model's life: from an empty account to the nightly list, and what a second import changes
+	@$(BIN)/python -m example_dags.demo.run lifecycle
 
 airflow: $(READY) ## Start Airflow with everything around it, to look at in a browser, until Ctrl-C
 	@$(BIN)/python -m example_dags.demo.run airflow

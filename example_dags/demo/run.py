@@ -1,8 +1,9 @@
 """
-What ``make demo`` and ``make airflow`` run.
+What ``make demo``, ``make demo-lifecycle`` and ``make airflow`` run.
 
-``demo`` runs the DAG ``nightly_email_list`` once and shows what came of it; ``airflow`` leaves everything up, to be
-looked at in a browser, until Ctrl-C. Either leaves no process behind, however it ends.
+``demo`` runs the DAG ``nightly_email_list`` once and shows what came of it; ``lifecycle`` begins with an empty account
+(:mod:`example_dags.demo.lifecycle`); ``airflow`` leaves everything up, to be looked at in a browser, until Ctrl-C. None
+leaves a process behind, however it ends.
 """
 
 # ruff: noqa: T201 - it prints, that is what it is for
@@ -16,72 +17,21 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 from example_dags.demo.data import fill, fill_history
+from example_dags.demo.lifecycle import DAGS, lifecycle
 from example_dags.demo.processes import ProcessDiedError
-from example_dags.demo.runs import Change, Run, StackError
-from example_dags.demo.stack import AIRFLOW_VERSION, PASSWORD, USER, Stack
+from example_dags.demo.progress import Interrupted, Progress, cut, run_dag, stop_as_an_orphan
+from example_dags.demo.runs import StackError
+from example_dags.demo.stack import PASSWORD, USER, Stack
 
 DAG = "nightly_email_list"
 TOP_N = 5
 NUM_RESULTS = 25
-
-#: Said beside a state that a newcomer may wonder about.
-NOTES = {
-    ("recommend", "deferred"): "the job runs; the wait is in the triggerer and holds no worker",
-    ("recommend", "success"): "the job is ACTIVE",
-    ("load", "success"): "all rows, in one transaction",
-}
-
-
-class Progress:
-    """Prints lines with the time since the start."""
-
-    def __init__(self) -> None:
-        self.start = self.printed = time.monotonic()
-
-    def say(self, text: str) -> None:
-        """Print one line."""
-        self.printed = time.monotonic()
-        seconds = int(self.printed - self.start)
-        print(f"  {seconds // 60:02}:{seconds % 60:02}  {text}", flush=True)
-
-    def show(self, change: Change) -> None:
-        """
-        Print that a task came into a state.
-
-        :raises StackError: if it failed: the demo does not wait for a retry.
-        """
-        task = change.task
-        if task.state in ("scheduled", "queued"):
-            return
-        took = f"{task.end - task.start:.1f} s" if task.state == "success" and task.start and task.end else ""
-        note = NOTES.get((task.task_id, task.state or ""), "")
-        self.say(f"{task.task_id:<11} {task.state:<9} {took:>6}  {note}".rstrip())
-        if task.state not in ("running", "deferred", "success"):
-            raise StackError(f"The task {task.task_id} is {task.state}.")
-
-    def still_waiting(self) -> None:
-        """Print a line where nothing was printed for a while; stop where the parent process has died."""
-        if time.monotonic() - self.printed > 10:
-            self.say("...")
-        if os.getppid() != _PARENT:
-            raise Interrupted(signal.SIGHUP)
-
-
-_PARENT = os.getppid()
-
-
-class Interrupted(BaseException):
-    """A signal asked for the end; like KeyboardInterrupt, it is no error that something might handle."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:
@@ -111,13 +61,13 @@ def default_state() -> Path:
     return Path.home() / ".personalize-demo"
 
 
-def _only(dag_id: str, state: Path) -> Path:
-    """Return a folder with one of the example DAGs, since parsing all of them would take longer than running it."""
+def only(dag_ids: Iterable[str], state: Path) -> Path:
+    """Return a folder with some of the example DAGs, since parsing all of them would take longer than running one."""
     examples = Path(__file__).parents[1]
     folder = state / "dags"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for name in (f"{dag_id}.py", "templates"):
+    for name in (*(f"{dag_id}.py" for dag_id in dag_ids), "templates"):
         (folder / name).symlink_to(examples / name)
     return folder
 
@@ -155,7 +105,7 @@ def show_result(stack: Stack, people: int, subscribed: int) -> None:
         "ORDER BY length(user_id), user_id, rank"
     ):
         to = name if rank == 1 else ""
-        print(f"  {to:<18} {rank:>2} {_cut(title, 52)} {_cut(genres.replace('|', ', '), 28)} {score:>7.4f}")
+        print(f"  {to:<18} {rank:>2} {cut(title, 52)} {cut(genres.replace('|', ', '), 28)} {score:>7.4f}")
     jobs = len(stack.client("personalize").list_batch_inference_jobs()["batchInferenceJobs"])
     print(
         f"\n  {people:,} users asked for, {jobs} job, {recommendations:,} recommendations loaded."
@@ -165,37 +115,13 @@ def show_result(stack: Stack, people: int, subscribed: int) -> None:
     )
 
 
-def _cut(text: str, width: int) -> str:
-    return f"{text if len(text) <= width else text[: width - 1] + '…':<{width}}"
-
-
-def show_failures(run: Run) -> None:
-    """Print the end of the log of each task that failed."""
-    for task in run.tasks():
-        if task.state in ("failed", "up_for_retry"):
-            tail = "\n".join(run.log(task.task_id).splitlines()[-30:])
-            print(f"\nThe end of the log of {task.task_id}:\n{tail}", file=sys.stderr)
-
-
 def demo(stack: Stack, progress: Progress) -> int:
     """Run the DAG once, show the result, and return the exit code."""
-    shutil.rmtree(stack.state / "previews", ignore_errors=True)
-    try:
-        with stack:
-            people, subscribed = fill(stack.warehouse)
-            progress.say(f"PostgreSQL holds {people} subscribers; the stand-in for Personalize is ready")
-            stack.wait_for_dag(DAG)
-            run = stack.trigger(DAG)
-            progress.say(f"Airflow {AIRFLOW_VERSION} is up; the DAG {DAG} runs")
-            try:
-                run.wait(on_change=progress.show, check=lambda: (stack.check(), progress.still_waiting()))
-            except StackError:
-                show_failures(run)
-                raise
-            show_result(stack, people, subscribed)
-    except (StackError, ProcessDiedError) as error:
-        print(f"\n{error}\nLogs: {stack.processes.log_dir} and {stack.home / 'logs'}", file=sys.stderr)
-        return 1
+    with stack:
+        people, subscribed = fill(stack.warehouse)
+        progress.say(f"PostgreSQL holds {people} subscribers; the stand-in for Personalize is ready")
+        run_dag(stack, progress, DAG)
+        show_result(stack, people, subscribed)
     progress.say("done")
     return 0
 
@@ -224,30 +150,41 @@ def airflow(stack: Stack, progress: Progress) -> int:
         while True:
             stack.check()
             time.sleep(1)
-            if os.getppid() != _PARENT:
-                raise Interrupted(signal.SIGHUP)
+            stop_as_an_orphan()
 
 
 def main() -> int:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["demo", "airflow"])
+    parser.add_argument("what", choices=["demo", "lifecycle", "airflow"])
     parser.add_argument("--state", type=Path, default=default_state(), help="folder for all that is written")
-    parser.add_argument("--job-seconds", type=float, default=10, help="how long a Personalize job takes")
+    parser.add_argument(
+        "--job-seconds", type=float, help="how long a Personalize job takes (default: 10; for lifecycle: 1)"
+    )
     options = parser.parse_args()
     for handled in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(handled, _interrupt)
-    progress = Progress()
+    is_lifecycle = options.what == "lifecycle"
+    shown = {"demo": (DAG,), "lifecycle": DAGS}.get(options.what)
+    progress = Progress(brief=is_lifecycle)
     try:
         with _alone(options.state):
+            if shown:
+                shutil.rmtree(options.state / "previews", ignore_errors=True)
             stack = Stack(
                 options.state,
-                job_seconds=options.job_seconds,
+                job_seconds=options.job_seconds or (1 if is_lifecycle else 10),
+                empty=is_lifecycle,
                 ui=options.what == "airflow",
-                dags_folder=_only(DAG, options.state.resolve()) if options.what == "demo" else None,
+                dags_folder=only(shown, options.state.resolve()) if shown else None,
             )
             progress.say("starting PostgreSQL, the stand-in for Personalize, and Airflow")
-            return {"demo": demo, "airflow": airflow}[options.what](stack, progress)
+            try:
+                return {"demo": demo, "lifecycle": lifecycle, "airflow": airflow}[options.what](stack, progress)
+            except (StackError, ProcessDiedError) as error:
+                logs = f"{stack.processes.log_dir} and {stack.home / 'logs'}"
+                print(f"\n{error}\nLogs: {logs}", file=sys.stderr)
+                return 1
     except Interrupted as interrupted:
         print("\nStopped; no process is left.", file=sys.stderr)
         return 0 if options.what == "airflow" else 128 + interrupted.number

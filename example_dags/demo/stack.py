@@ -48,6 +48,7 @@ class Stack:
 
     :param state: The folder for all that is written; made where there is none.
     :param job_seconds: How long a job of the stand-in takes.
+    :param empty: Whether the stand-in is an account with nothing in it.
     :param ui: Serve Airflow's UI too, with the connections in its database rather than in the environment, so that
         they can be looked at and changed there. DAGs are paused then until someone turns them on, and keep their
         schedule; without, each run is triggered.
@@ -63,6 +64,7 @@ class Stack:
         state: Path,
         *,
         job_seconds: float = 10.0,
+        empty: bool = False,
         ui: bool = False,
         standalone: bool = False,
         environment: Mapping[str, str] | None = None,
@@ -70,6 +72,7 @@ class Stack:
     ) -> None:
         self.state = state.resolve()
         self.job_seconds = job_seconds
+        self.empty = empty
         self.ui = ui
         self.components = ("standalone",) if standalone else COMPONENTS
         self.home = self.state / "airflow"
@@ -137,6 +140,7 @@ class Stack:
         """Start the stand-in; a restarted one has the same address and is empty."""
         command = Path(sys.executable).with_name("personalize-local")
         arguments = ["--port", str(self.service_port), "--job-seconds", str(self.job_seconds)]
+        arguments += ["--empty"] if self.empty else []
         process = self.processes.start("personalize-local", [command, *arguments])
         if wait:
             self.wait_for_service()
@@ -321,6 +325,11 @@ class Stack:
     def unpause(self, dag_id: str) -> None:
         """Turn a DAG on, which Airflow has to know already."""
         self._call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})
+
+    def answer(self, run: Run, task_id: str, option: str, **params: str) -> None:
+        """Answer a task that waits for a person, as that person would in the UI."""
+        path = f"/api/v2/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task_id}/-1/hitlDetails"
+        self._call("PATCH", path, {"chosen_options": [option], "params_input": params})
 
     def _call(self, method: str, path: str, body: Any) -> Any:
         """Call Airflow's API as the user."""
