@@ -130,7 +130,7 @@ with DAG(
         delete = PersonalizeDeleteResourceOperator.partial(
             task_id=f"delete_{step}",
             deferrable=True,
-            poll_interval=5,
+            poll_interval=10,
             aws_conn_id=AWS,
             # A step with nothing to delete is skipped, and the next one follows.
             trigger_rule="none_failed",

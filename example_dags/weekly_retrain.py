@@ -105,15 +105,15 @@ with DAG(
                 data_location=write.output,
                 role_arn=ROLE,
                 deferrable=True,
-                poll_interval=5,
+                poll_interval=10,
             )
         )
 
     train = PersonalizeCreateSolutionVersionOperator(
-        task_id="train", solution_arn=SOLUTION, deferrable=True, poll_interval=5, timeout=timedelta(hours=24)
+        task_id="train", solution_arn=SOLUTION, deferrable=True, poll_interval=10, timeout=timedelta(hours=24)
     )
     train_baseline = PersonalizeCreateSolutionVersionOperator(
-        task_id="train_baseline", solution_arn=BASELINE, deferrable=True, poll_interval=5, timeout=timedelta(hours=24)
+        task_id="train_baseline", solution_arn=BASELINE, deferrable=True, poll_interval=10, timeout=timedelta(hours=24)
     )
 
     # A model that is no better than a list of what is popular has learned nothing of anybody.
@@ -141,7 +141,7 @@ with DAG(
         solution_version_arn=train.output,
         if_exists="update",
         deferrable=True,
-        poll_interval=5,
+        poll_interval=10,
     ).expand(name=campaigns)
 
     imports >> train >> check >> campaigns

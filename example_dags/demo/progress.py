@@ -24,7 +24,7 @@ class Progress:
     """
     Prints lines with the time since the start.
 
-    :param brief: Whether to print of each task only how it has ended.
+    :param brief: Whether to print of each task only how it has ended, and to wait for retries.
     """
 
     def __init__(self, *, brief: bool = False) -> None:
@@ -41,7 +41,7 @@ class Progress:
         """
         Print that a task came into a state.
 
-        :raises StackError: if it failed: the demo does not wait for a retry.
+        :raises StackError: if it failed: without ``brief``, the demo does not wait for a retry.
         """
         task = change.task
         if task.state in ("scheduled", "queued") or (self.is_brief and task.state in ("running", "deferred")):
@@ -49,7 +49,13 @@ class Progress:
         took = f"{task.end - task.start:.1f} s" if task.state == "success" and task.start and task.end else ""
         note = NOTES.get((task.task_id, task.state or ""), "")
         self.say(f"{task.task_id:<{21 if self.is_brief else 11}} {task.state:<9} {took:>6}  {note}".rstrip())
-        if task.state not in ("running", "deferred", "success", "skipped"):
+        if task.state not in (
+            "running",
+            "deferred",
+            "success",
+            "skipped",
+            *(["up_for_retry"] if self.is_brief else []),
+        ):
             raise StackError(f"The task {task.task_id} is {task.state}.")
 
     def still_waiting(self) -> None:

@@ -175,6 +175,7 @@ def main() -> int:
                 options.state,
                 job_seconds=options.job_seconds or (1 if is_lifecycle else 10),
                 empty=is_lifecycle,
+                in_a_hurry=is_lifecycle,
                 ui=options.what == "airflow",
                 dags_folder=only(shown, options.state.resolve()) if shown else None,
             )

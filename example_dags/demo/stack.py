@@ -33,6 +33,20 @@ REGION = "us-east-1"
 SECRET = "any-secret-will-do"  # noqa: S105 - it keeps nothing
 USER = PASSWORD = "admin"  # noqa: S105 - it listens on the loopback interface only
 
+#: A policy for all tasks, since what takes minutes at AWS takes a second here.
+_HURRY = """
+from datetime import timedelta
+
+
+def task_policy(task):
+    hurried = {"retry_delay": timedelta(seconds=2), "poll_interval": 2}
+    for name, value in hurried.items():
+        if hasattr(task, "partial_kwargs"):
+            task.partial_kwargs |= {name: value} if name in task.partial_kwargs else {}
+        elif hasattr(task, name):
+            setattr(task, name, value)
+"""
+
 #: Airflow's long-running processes, in the order of starting. Airflow 2 has no server that tasks talk to.
 COMPONENTS = (*(["api-server"] if AIRFLOW_3 else []), "dag-processor", "scheduler", "triggerer")
 
@@ -48,6 +62,7 @@ class Stack:
 
     :param state: The folder for all that is written; made where there is none.
     :param job_seconds: How long a job of the stand-in takes.
+    :param in_a_hurry: Whether tasks look every second or two at what they wait for, and are retried at once.
     :param empty: Whether the stand-in is an account with nothing in it.
     :param ui: Serve Airflow's UI too, with the connections in its database rather than in the environment, so that
         they can be looked at and changed there. DAGs are paused then until someone turns them on, and keep their
@@ -64,6 +79,7 @@ class Stack:
         state: Path,
         *,
         job_seconds: float = 10.0,
+        in_a_hurry: bool = False,
         empty: bool = False,
         ui: bool = False,
         standalone: bool = False,
@@ -72,6 +88,7 @@ class Stack:
     ) -> None:
         self.state = state.resolve()
         self.job_seconds = job_seconds
+        self.in_a_hurry = in_a_hurry
         self.empty = empty
         self.ui = ui
         self.components = ("standalone",) if standalone else COMPONENTS
@@ -113,6 +130,9 @@ class Stack:
         self.start_service(wait=False)
         self.warehouse = self.postgres.create("warehouse")
         self.metadata = self._new_metadata()
+        settings = self.home / "config" / "airflow_local_settings.py"
+        settings.parent.mkdir(exist_ok=True)
+        settings.write_text(_HURRY if self.in_a_hurry else "")
         self.processes.environment |= self._airflow_environment(self.metadata)
         for name in self.components:
             # The server takes longest, so the ones that do nothing before a run begins leave it the processor.

@@ -25,7 +25,7 @@ def stack(state: Path) -> Iterator[Stack]:
     """The stack of ``make demo-lifecycle``, whose account is empty, with one more DAG."""
     from example_dags.demo.stack import Stack
 
-    with Stack(state, job_seconds=1, empty=True, dags_folder=only((*DAGS, TEARDOWN), state)) as stack:
+    with Stack(state, job_seconds=1, in_a_hurry=True, empty=True, dags_folder=only((*DAGS, TEARDOWN), state)) as stack:
         yield stack
 
 

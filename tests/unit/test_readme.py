@@ -21,6 +21,7 @@ from airflow_provider_personalize.operators import batch as operators
 from airflow_provider_personalize.operators import data, output_check, training
 from airflow_provider_personalize.output.rows import ROW_KINDS
 from airflow_provider_personalize.sensors import batch as sensors
+from airflow_provider_personalize.service.kinds import KINDS
 from airflow_provider_personalize.targets.plan import WRITE_MODES
 from airflow_provider_personalize.transfers import (
     personalize_to_sql,
@@ -41,6 +42,10 @@ ALL = "\n".join(text for name, text in PAGES.items() if name not in {"CONTRIBUTI
 README = PAGES["README.md"]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT, HATCH = PYPROJECT["project"], PYPROJECT["tool"]["hatch"]
+#: The code that calls the service.
+CALLS = "\n".join(
+    path.read_text(encoding="utf-8") for path in (ROOT / "airflow_provider_personalize" / "hooks").glob("*.py")
+)
 DAGS = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "example_dags").glob("*.py")}
 
 OPERATORS = {
@@ -145,6 +150,14 @@ def test_policies_and_connections_are_json():
         found = json.loads(block)
         for statement in found["Statement"] if "Statement" in found else found if isinstance(found, list) else ():
             assert {"Effect", "Action"} < set(statement)
+
+
+def test_every_call_is_in_a_policy():
+    allowed = set(re.findall(r'"personalize:(\w+)"', PAGES["docs/aws.md"]))
+    calls = {operation for kind in KINDS for name, operation in inspect.getmembers(kind) if name.endswith("_operation")}
+    calls |= set(re.findall(r'"((?:Get|List|Tag|Untag|Stop)[A-Z]\w+)"', CALLS))
+    assert len(calls) > 40
+    assert allowed == calls - {None}
 
 
 def test_python_calls_the_operators_as_they_are():
