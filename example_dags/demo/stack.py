@@ -33,17 +33,22 @@ REGION = "us-east-1"
 SECRET = "any-secret-will-do"  # noqa: S105 - it keeps nothing
 USER = PASSWORD = "admin"  # noqa: S105 - it listens on the loopback interface only
 
-#: A policy for all tasks, since what takes minutes at AWS takes a second here.
+#: A policy for all tasks, since what takes minutes at AWS takes a second here: a task that waits stays on its worker,
+#: since two starts of a process would take longer, and looks every second.
 _HURRY = """
 from datetime import timedelta
 
 
 def task_policy(task):
-    hurried = {"retry_delay": timedelta(seconds=2), "poll_interval": 2}
-    for name, value in hurried.items():
-        if hasattr(task, "partial_kwargs"):
-            task.partial_kwargs |= {name: value} if name in task.partial_kwargs else {}
-        elif hasattr(task, name):
+    is_mapped = hasattr(task, "partial_kwargs")
+    values = task.partial_kwargs if is_mapped else vars(task)
+    hurried = {"retry_delay": timedelta(seconds=2)}
+    if "poll_interval" in values:
+        hurried |= {"poll_interval": 1, "deferrable": False, "wait_for_completion": True}
+    if is_mapped:
+        values.update(hurried)
+    else:
+        for name, value in hurried.items():
             setattr(task, name, value)
 """
 
@@ -62,7 +67,7 @@ class Stack:
 
     :param state: The folder for all that is written; made where there is none.
     :param job_seconds: How long a job of the stand-in takes.
-    :param in_a_hurry: Whether tasks look every second or two at what they wait for, and are retried at once.
+    :param in_a_hurry: Whether tasks wait on their workers, look every second, and are retried at once.
     :param empty: Whether the stand-in is an account with nothing in it.
     :param ui: Serve Airflow's UI too, with the connections in its database rather than in the environment, so that
         they can be looked at and changed there. DAGs are paused then until someone turns them on, and keep their

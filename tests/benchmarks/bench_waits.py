@@ -3,11 +3,12 @@ What waits cost a triggerer: CPU to start, the event loop's longest stall, memor
 
     python tests/benchmarks/bench_waits.py [--waits 1000] [--peer-waits 200] [--interval 20]
 
-The waits run in one process, as in a triggerer, against the stand-in in another. Beside them, the same measured for
-the trigger that the Amazon provider would have one write: a subclass of its ``AwsBaseWaiterTrigger``. Each way runs in
-a process of its own. The figures: CPU seconds from the first trigger's start until every job was looked at once; the
-longest time in which the event loop ran nothing else; resident memory at the end less that at the start, after all
-imports; calls that the stand-in counted in one poll interval.
+The waits run in one process, as in a triggerer, against the stand-in in another: of one kind, and of seven kinds at
+once (batch inference, batch segment, import, export and deletion jobs, solution versions, campaigns). Beside them, the
+same measured for the trigger that the Amazon provider would have one write: a subclass of its
+``AwsBaseWaiterTrigger``. Each way runs in a process of its own. The figures: CPU seconds from the first trigger's start
+until every job was looked at once; the longest time in which the event loop ran nothing else; resident memory at the
+end less that at the start, after all imports; calls that the stand-in counted in one poll interval.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-WAYS = {"ours": "PersonalizeJobTrigger", "peer": "AwsBaseWaiterTrigger"}
+WAYS = {"ours": "PersonalizeJobTrigger", "mixed": "… of seven kinds", "peer": "AwsBaseWaiterTrigger"}
 BOUNDS = {"cpu_s": 3.0, "block_ms": 100.0, "memory_mb": 30.0, "calls": 30}
 
 
@@ -42,7 +43,7 @@ def calls() -> int:
 
 
 def make_trigger(way: str, job_arn: str, interval: float):
-    if way == "ours":
+    if way != "peer":
         from airflow_provider_personalize.triggers.personalize import PersonalizeJobTrigger
 
         return PersonalizeJobTrigger(job_arn, poll_interval=interval, deadline=time.time() + 3600, aws_conn_id=None)
@@ -146,6 +147,56 @@ def prepare(local, waits: int) -> list[str]:
         return list(pool.map(create, range(waits)))
 
 
+def prepare_mixed(local, waits: int) -> list[str]:
+    """Make what never ends, of seven kinds: as many solution versions and campaigns as there may be, and jobs."""
+    import boto3
+
+    client = boto3.client("personalize", endpoint_url=local.url, **KEYS)
+    group, role = local.dataset_group_arns["personalize-local"], "arn:aws:iam::123456789012:role/personalize"
+    fields = [{"name": name, "type": "string"} for name in ("USER_ID", "ITEM_ID")]
+    schema = {
+        "type": "record",
+        "name": "Interactions",
+        "namespace": "com.amazonaws.personalize.schema",
+        "fields": [*fields, {"name": "TIMESTAMP", "type": "long"}],
+        "version": "1.0",
+    }
+    schema_arn = client.create_schema(name="bench", schema=json.dumps(schema))["schemaArn"]
+    dataset = client.create_dataset(
+        name="bench", schemaArn=schema_arn, datasetGroupArn=group, datasetType="INTERACTIONS"
+    )["datasetArn"]
+    # What has been made so far is there from now on.
+    local.controls.set_clock(advance=1e7)
+    solutions, versions = local.solution_arns, local.solution_version_arns
+    place = {"path": "s3://personalize-local/in/"}
+    there = {"jobInput": {"s3DataSource": place}, "jobOutput": {"s3DataDestination": place}, "roleArn": role}
+    source = {"dataSource": {"dataLocation": "s3://personalize-local/in/"}, "roleArn": role}
+    arns = [
+        client.create_solution_version(solutionArn=solutions["user-personalization"], trainingMode="FULL")
+        for _ in range(20)
+    ]
+    arns += [
+        client.create_campaign(name=f"bench-{number}", solutionVersionArn=versions["user-personalization"])
+        for number in range(5)
+    ]
+    jobs = [
+        lambda name: client.create_batch_inference_job(
+            jobName=name, solutionVersionArn=versions["user-personalization"], **there
+        ),
+        lambda name: client.create_batch_segment_job(
+            jobName=name, solutionVersionArn=versions["item-affinity"], **there
+        ),
+        lambda name: client.create_dataset_import_job(jobName=name, datasetArn=dataset, **source),
+        lambda name: client.create_dataset_export_job(
+            jobName=name, datasetArn=dataset, jobOutput=there["jobOutput"], roleArn=role
+        ),
+        lambda name: client.create_data_deletion_job(jobName=name, datasetGroupArn=group, **source),
+    ]
+    with ThreadPoolExecutor(8) as pool:
+        arns += pool.map(lambda number: jobs[number % len(jobs)](f"mixed-{number}"), range(waits - len(arns)))
+    return [next(value for key, value in answer.items() if key.endswith("Arn")) for answer in arns]
+
+
 KEYS = {"aws_access_key_id": "local", "aws_secret_access_key": "local", "region_name": "us-east-1"}
 WAITERS = {
     "version": 2,
@@ -188,10 +239,12 @@ def main() -> None:
         jobs = Path(folder) / "jobs.json"
         every = prepare(local, max(*options.waits, options.peer_waits))
         print(f"{'way':<24}{'waits':>7}{'CPU s':>9}{'stall ms':>10}{'memory MB':>11}{'calls/interval':>16}")
-        for way, waits in [*(("ours", waits) for waits in options.waits), ("peer", options.peer_waits)]:
+        mixed = prepare_mixed(local, max(options.waits))
+        ours = [(way, waits) for way in ("ours", "mixed") for waits in options.waits]
+        for way, waits in [*ours, ("peer", options.peer_waits)]:
             if not waits:
                 continue
-            jobs.write_text(json.dumps(every[-waits:]))
+            jobs.write_text(json.dumps((mixed if way == "mixed" else every)[-waits:]))
             environment = {
                 **os.environ,
                 **local.environment,

@@ -11,10 +11,13 @@ import boto3
 import pytest
 
 from airflow_provider_personalize.compat import AirflowFailException
+from airflow_provider_personalize.exceptions import SolutionVersionCheckError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.local import LocalPersonalize
+from airflow_provider_personalize.operators.training import PersonalizeSolutionVersionCheckOperator
 from tests.integration.test_example_dags import NIGHTLY, know_the_asset, load, run_dag, states
-from tests.integration.test_local_lifecycle import FILMS, SCHEMAS, USERS, genre, interactions
+from tests.integration.test_jobs import context
+from tests.integration.test_local_lifecycle import FILMS, SCHEMAS, USERS, Account, genre, interactions
 
 if TYPE_CHECKING:
     from example_dags.demo.postgres import Database
@@ -225,3 +228,28 @@ def test_users_are_forgotten_and_all_is_torn_down(shop: Database, empty: LocalPe
     assert done.state == "success"
     assert list(account()) == [other]
     assert client.list_campaigns()["campaigns"] == client.list_event_trackers()["eventTrackers"] == []
+
+
+def test_the_check_of_the_retraining_tells_structure_from_chance(empty: LocalPersonalize) -> None:
+    empty.controls.set_clock(stopped=True)
+    account = Account(empty)
+    check = load(RETRAIN).get_task("check")
+    for rows, is_good in ((interactions(), True), (interactions(shuffled=True), False)):
+        group, version = account.trained(rows)
+        baseline = account.solution(group, "popularity-count")
+        account.train(baseline)
+        operator = PersonalizeSolutionVersionCheckOperator(
+            task_id="check",
+            solution_version_arn=version,
+            baseline_solution_arn=baseline,
+            checks=check.checks,
+            pass_tags=check.pass_tags,
+        )
+        [ratio] = [name for name in check.checks if name.endswith("_to_baseline")]
+        if is_good:
+            assert operator.execute(context())[ratio] > 2
+        else:
+            with pytest.raises(SolutionVersionCheckError, match=f"{ratio} is 0"):
+                operator.execute(context())
+        tags = account.personalize.list_tags_for_resource(resourceArn=version)["tags"]
+        assert [tag["tagValue"] for tag in tags] == (["passed"] if is_good else [])

@@ -287,6 +287,51 @@ def test_recommendations_follow_the_import(account: Account) -> None:
     assert gone not in after
 
 
+def test_boto3_alone_sets_up_retrains_and_asks_the_version_that_has_passed(account: Account) -> None:
+    personalize, group = account.personalize, account.group()
+    model, popular = account.solution(group), account.solution(group, "popularity-count")
+    watched = {"filterArn": seen(account, group)}
+
+    def retrain(rows: list[tuple[str, str]]) -> bool:
+        """Import, train, compare, and tag a version that is better than what is popular."""
+        for kind, text in (("INTERACTIONS", as_csv(rows)), ("ITEMS", ITEMS_CSV), ("USERS", USERS_CSV)):
+            assert account.import_csv(group, kind, text)["status"] == "ACTIVE"
+        versions = [account.train(solution)["solutionVersionArn"] for solution in (model, popular)]
+        good, baseline = (account.metrics(version)["precision_at_10"] for version in versions)
+        if good > 1.2 * baseline:
+            personalize.tag_resource(resourceArn=versions[0], tags=[{"tagKey": "quality", "tagValue": "passed"}])
+        return good > 1.2 * baseline
+
+    def tonight() -> list[list[str]]:
+        """Ask the newest version that has passed for two people."""
+        listed = personalize.list_solution_versions(solutionArn=model)["solutionVersions"]
+        arns = [one["solutionVersionArn"] for one in sorted(listed, key=lambda one: one["creationDateTime"])]
+        passed = [arn for arn in arns if personalize.list_tags_for_resource(resourceArn=arn)["tags"]]
+        lines = account.batch(passed[-1], {"userId": "u3"}, {"userId": "u2"}, numResults=5, **watched)
+        return [line["output"]["recommendedItems"] for line in lines]
+
+    assert retrain(interactions())
+    first = tonight()
+    assert [{genre(int(film[1:])) for film in listed} for listed in first] == [{"Western"}, {"Drama"}]
+    # A bad night: the last good version answers as before.
+    assert not retrain(interactions(shuffled=True))
+    assert tonight() == first
+    new = [(f"u{user}", "f-new") for user in range(USERS) if user != 3]
+    assert retrain([*new, *interactions(without=first[0][0])])
+    second = tonight()
+    assert "f-new" in second[0]
+    assert first[0][0] not in second[0]
+    assert "f-new" not in second[1], "u2 has watched it"
+
+
+def seen(account: Account, group: str) -> str:
+    """Make a filter that leaves out what somebody has watched."""
+    expression = 'EXCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("*")'
+    made = account.personalize.create_filter(name="seen", datasetGroupArn=group, filterExpression=expression)
+    account.wait()
+    return str(made["filterArn"])
+
+
 def test_a_filter_takes_the_columns_of_the_import(account: Account) -> None:
     group, version = account.trained(interactions())
     arn = account.personalize.create_filter(
