@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -119,7 +120,6 @@ class IcebergLoad:
         from pyiceberg.exceptions import (
             CommitFailedException,
             CommitStateUnknownException,
-            NoSuchNamespaceError,
             TableAlreadyExistsError,
             ValidationException,
             WaitingForLockException,
@@ -136,11 +136,6 @@ class IcebergLoad:
                 return self._publish()
             except (*conflicts, ValidationException, WaitingForLockException) as error:
                 reason = f"{type(error).__name__}: {error}"
-            except NoSuchNamespaceError as error:
-                raise InvalidRequestError(
-                    f"table: expected a table in a namespace of the catalog, as 'lake.recommendations', got "
-                    f"{self.name!r}, and there is no such namespace. Create it first. ({error})"
-                ) from error
         raise PersonalizeError(
             f"The table {self.name} was changed by others each of the {TRIES} times that this load was to be "
             "committed, so nothing was published. Run this task again when they are done, or let them take turns (a "
@@ -174,6 +169,15 @@ class IcebergLoad:
 
     def _create(self) -> Published:
         """Create the table with the load's rows in it: nobody sees it empty."""
+        from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchNamespaceError
+
+        namespace = self.name.rpartition(".")[0]
+        try:
+            self.catalog.load_namespace_properties(namespace)
+        except NoSuchNamespaceError:
+            with suppress(NamespaceAlreadyExistsError):
+                self.catalog.create_namespace(namespace)
+                self.log.info("Created the namespace %s.", namespace)
         schema = new_schema(self._told.columns)
         transaction = self.catalog.create_table_transaction(
             self.name, schema=schema, partition_spec=new_spec(schema, self._extra)

@@ -51,7 +51,7 @@ class PersonalizeToIcebergOperator(ReadArguments, PersonalizeTaskMixin, AwsBaseO
     :param iceberg_conn_id: The Airflow connection of the catalog, of the type ``iceberg``. Its extra holds what
         pyiceberg takes, as ``{"type": "glue", "warehouse": "s3://my-lake/"}``.
     :param table: The table with its namespace: ``lake.recommendations``. Where it is missing, it is created,
-        partitioned by ``extra_columns``.
+        partitioned by ``extra_columns``; so is the namespace.
     :param write_mode: What the table holds after the load. ``replace``: exactly this job's rows. ``replace_slice``:
         this job's rows where ``extra_columns`` match, all others untouched. ``merge``: this job's rows for every
         entity (user, item or segment) that it covers, other entities untouched. ``append``: what it held, and this

@@ -232,6 +232,18 @@ class Stack:
                 "login": "postgres",
                 "schema": self.warehouse.name,
             },
+            "iceberg_default": {
+                "conn_type": "iceberg",
+                "host": f"sqlite:///{self.state}/lake.db",
+                "extra": {
+                    "type": "sql",
+                    "warehouse": "s3://personalize-local/lake",
+                    "s3.endpoint": self.endpoint_url,
+                    "s3.access-key-id": "local",
+                    "s3.secret-access-key": SECRET,
+                    "s3.region": REGION,
+                },
+            },
         }
 
     def _airflow_environment(self, metadata: Database) -> dict[str, str]:

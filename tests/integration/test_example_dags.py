@@ -161,6 +161,20 @@ def check_batch_on_demand(database: Database, _: Path, run_date: str) -> None:
     assert {label for *_, label in rows} == {"on demand"}
 
 
+def check_nightly_to_lake(database: Database, _: Path, run_date: str) -> None:
+    """The table holds what the job wrote, all of it as one snapshot, from the files of several tasks."""
+    from airflow.providers.apache.iceberg.hooks.iceberg import IcebergHook
+
+    table = IcebergHook("iceberg_default").load_table("lake.recommendations")
+    rows = table.scan().to_arrow().to_pylist()
+    assert sorted((row["user_id"], row["rank"], row["item_id"]) for row in rows) == ranked("userId", "recommendedItems")
+    assert {row["run_date"] for row in rows} == {run_date}
+    assert len(rows) == 671 * 25
+    assert len(table.snapshots()) == 1
+    files = [task.file.file_path.rpartition("/")[2] for task in table.scan().plan_files()]
+    assert {name[:10] for name in files} == {f"part-0000{part}" for part in range(4)}
+
+
 def check_nightly_delta(database: Database, _: Path, run_date: str) -> None:
     """The file on S3 has who is new, whose list has changed, and who is gone."""
     import boto3
@@ -199,10 +213,16 @@ def test_parsing_gives_no_warning(path: Path) -> None:
 
 
 @pytest.fixture
-def shop(postgres: Database, airflow_connection: Callable[[str, str], str], airflow_db: None, local: Any) -> Database:
+def shop(
+    postgres: Database, airflow_connection: Callable[[str, str], str], airflow_db: None, local: Any, tmp_path: Path
+) -> Database:
     """The company's database, and the connections to it and to the stand-in."""
     airflow_connection("postgres_default", postgres.uri)
     airflow_connection("aws_default", "aws://")
+    extra = {"type": "sql", "warehouse": "s3://personalize-local/lake", "s3.endpoint": local.url}
+    extra |= {"s3.access-key-id": "local", "s3.secret-access-key": "local", "s3.region": "us-east-1"}
+    catalog = {"conn_type": "iceberg", "host": f"sqlite:///{tmp_path}/lake.db", "extra": extra}
+    airflow_connection("iceberg_default", json.dumps(catalog))
     fill(postgres)
     return postgres
 

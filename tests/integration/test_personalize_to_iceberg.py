@@ -54,7 +54,7 @@ def publish(loads: Any, **arguments: Any) -> dict[str, Any]:
 
 class Lake:
     """
-    A catalog with the namespace ``lake``.
+    An empty catalog.
 
     :param files: The folder for Parquet files.
     """
@@ -64,7 +64,6 @@ class Lake:
 
         self.files = files
         self.catalog = IcebergHook("lake").catalog
-        self.catalog.create_namespace("lake")
 
     def load(self, output: Any, *lines: str, parts: int = 1, **arguments: Any) -> dict[str, Any]:
         """Export lines, and publish them."""
@@ -76,6 +75,10 @@ class Lake:
             export(output.uri, self.files, part=part, parts=parts, max_reject_rate=1.0, **arguments)
             for part in range(parts)
         ]
+
+    def create_table(self, schema: Schema, **more: Any) -> None:
+        self.catalog.create_namespace("lake")
+        self.catalog.create_table(TABLE, schema, **more)
 
     def table(self) -> Any:
         return self.catalog.load_table(TABLE)
@@ -233,7 +236,7 @@ def test_a_slice_is_replaced_in_files_that_hold_others_too(files_lake, output):
         NestedField(4, "more", IntegerType()),
         NestedField(5, "item_id", StringType()),
     )
-    files_lake.catalog.create_table(TABLE, schema)
+    files_lake.create_table(schema)
     arguments = {"column_names": {"score": None}, "extra_columns": DAY}
 
     def load(*lines: str, day: str = "2026-11-22") -> None:
@@ -337,7 +340,7 @@ def test_a_table_that_does_not_fit_is_an_error(files_lake, output, columns, part
     if partition:
         source = next(field.field_id for field in fields if field.name == partition[0])
         spec = PartitionSpec(PartitionField(source, 1000, partition[1], f"{partition[0]}_part"))
-    files_lake.catalog.create_table(TABLE, Schema(*fields), partition_spec=spec)
+    files_lake.create_table(Schema(*fields), partition_spec=spec)
     output.write(line("u", "a"))
     loads = files_lake.export(output, extra_columns=DAY, column_names={} if "score" in columns else {"score": None})
     with pytest.raises(TableMismatchError, match=message):
@@ -349,7 +352,6 @@ def test_a_table_that_does_not_fit_is_an_error(files_lake, output, columns, part
     ("arguments", "message"),
     [
         ({"table": "recs"}, "table: expected a table with its namespace, as 'lake.recommendations', got 'recs'"),
-        ({"table": "nowhere.recs"}, "there is no such namespace. Create it first"),
         ({"extra_columns": {"run_date": "2026-11-23"}}, "expected those of the tasks that wrote the files, {}, got"),
         ({"write_mode": "replace_slice"}, "expected extra_columns in the tasks that wrote the Parquet files, got none"),
         ({"loads": [{"rows": 1}]}, "expected what PersonalizeToParquetOperator has returned"),
