@@ -120,6 +120,20 @@ def as_s3_error(error: Exception, *, operation: str, place: S3Uri, writing: bool
     return ServiceError(operation=f"{operation} on {place}", code=code, reason=reason, remedy=remedy)
 
 
+def as_dynamodb_error(error: Exception, *, operation: str, table: str) -> ServiceError:
+    """
+    Turn an error of DynamoDB that will not pass by itself into one that says what to do.
+
+    :param error: What botocore raised.
+    :param operation: DynamoDB's operation.
+    :param table: The table.
+    """
+    code = error_code(error)
+    remedy = _remedy(code, "DynamoDB", operation=operation, table=table)
+    reason = error.response.get("Error", {}).get("Message", "") if isinstance(error, ClientError) else str(error)
+    return ServiceError(operation=f"{operation} on {table}", code=code, reason=reason, remedy=remedy)
+
+
 @contextmanager
 def answers_to(operation: str, **details: str | None) -> Iterator[None]:
     """
@@ -207,6 +221,12 @@ _REMEDIES: Mapping[tuple[str, str], str] = {
         for asked, remedy in (("Personalize", _REFUSED), ("Personalize, with a role", _REFUSED_WITH_ROLE))
         for code in ("AccessDeniedException", "AccessDenied", "UnauthorizedOperation")
     },
+    ("DynamoDB", "AccessDeniedException"): (
+        "Allow dynamodb:{operation} on the table {table} to the identity of the Airflow connection." + _POLICIES
+    ),
+    ("DynamoDB", "ResourceNotFoundException"): (
+        "Check table_name ({table}), and the region and the account of aws_conn_id."
+    ),
     ("Personalize", "InvalidInputException"): _INVALID_INPUT,
     ("Personalize, with a role", "InvalidInputException"): (
         f"{_INVALID_INPUT} If the words are about privileges or S3: {{role_arn}} must be assumable by "

@@ -18,6 +18,7 @@ DOCS = f"https://github.com/airflow-provider-personalize/airflow-provider-person
 THROTTLING_CODES = frozenset(
     {
         "LimitExceededException",
+        "ProvisionedThroughputExceededException",
         "RequestLimitExceeded",
         "SlowDown",
         "Throttling",

@@ -73,6 +73,11 @@ def get_provider_info() -> dict[str, Any]:
                 "target-integration-name": "Iceberg",
                 "python-module": f"{package}.transfers.personalize_to_iceberg",
             },
+            {
+                "source-integration-name": integration,
+                "target-integration-name": "Amazon DynamoDB",
+                "python-module": f"{package}.transfers.personalize_to_dynamodb",
+            },
         ],
         "config": {
             "personalize": {

@@ -106,11 +106,22 @@ def files_lineage(load: LoadLineage, target_uri: str) -> OperatorLineage[Any, An
     :param load: What is told of the load.
     :param target_uri: The folder.
     """
+    return place_lineage(load, *_named(target_uri))
+
+
+def place_lineage(load: LoadLineage, namespace: str, name: str) -> OperatorLineage[Any, Any]:
+    """
+    Return which output was loaded into what is no table of SQL, with the columns there.
+
+    :param load: What is told of the load.
+    :param namespace: OpenLineage's namespace of what took it.
+    :param name: Its name there.
+    """
     from airflow.providers.openlineage.extractors import OperatorLineage
 
     return OperatorLineage(
         inputs=[_place_read(load.source_uri, load.read)] if load.source_uri else [],
-        outputs=[_written(*_named(target_uri), load.written, _columns(load.columns or {}))],
+        outputs=[_written(namespace, name, load.written, _columns(load.columns or {}))],
     )
 
 

@@ -100,6 +100,18 @@ class PersonalizeClients(AwsBaseHook):
                 aws_conn_id=self.aws_conn_id, region_name=self.region_name, verify=self.verify, config=config
             ).get_conn()
 
+    def dynamodb_client(self) -> Any:
+        """Build a DynamoDB client over the same connection: whoever uses it sends again what may pass."""
+        with building_a_client():
+            config = Config(connect_timeout=10, read_timeout=30, retries={"total_max_attempts": 2}).merge(self.config)
+            return AwsBaseHook(
+                aws_conn_id=self.aws_conn_id,
+                client_type="dynamodb",
+                region_name=self.region_name,
+                verify=self.verify,
+                config=config,
+            ).get_conn()
+
     def _call(self, operation: str, *, client: Any = None, arn: str | None = None, **request: Any) -> dict[str, Any]:
         client = client or self._patiently("Making the AWS client", lambda: self.conn)
         with answers_to(operation, region=self.region_name, arn=arn):

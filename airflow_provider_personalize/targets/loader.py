@@ -17,7 +17,7 @@ from airflow_provider_personalize.metrics import LOAD_DURATION, LOAD_LINES, LOAD
 from airflow_provider_personalize.output.reader import OutputReader
 from airflow_provider_personalize.output.rows import USER_RECOMMENDATIONS, Batch, Column, RowKind
 from airflow_provider_personalize.s3.download import read_objects
-from airflow_provider_personalize.s3.objects import StoredObject
+from airflow_provider_personalize.s3.objects import StoredObject, replaced
 from airflow_provider_personalize.s3.reading import Reading
 from airflow_provider_personalize.service.waits import Logger
 from airflow_provider_personalize.targets.base import Target
@@ -61,6 +61,7 @@ class Loader:
         self.size = sum(item.size for item in objects)
         self._objects = list(objects)
         self._client = client
+        self._log = log
         self._stack = ExitStack()
         self._rejects = self._stack.enter_context(Rejects(keep=keep_rejects))
         self._reader = OutputReader(kind, on_reject=self._rejects.add)
@@ -92,6 +93,24 @@ class Loader:
     def counts(self) -> LoadCounts:
         """What was read so far."""
         return LoadCounts(self._reader.lines, self._reader.rows, self._reader.rejects)
+
+    @property
+    def examples(self) -> list[str]:
+        """The first rejected lines so far, in words."""
+        return self._rejects.examples
+
+    def again(self) -> Iterator[Batch]:
+        """
+        Read everything a second time, for a target that looks at all of it before it writes. The counts stay.
+
+        :raises MissingOutputError: if something else is there now.
+        """
+        reader = OutputReader(self._reader.kind)
+        self.progress = Progress(self._log, reader, len(self._objects), self.size)
+        for uri, blocks in read_objects(self._client, self._objects):
+            yield from reader.read(uri, self.progress.count(blocks))
+        if LoadCounts(reader.lines, reader.rows, reader.rejects) != self.counts:
+            raise replaced(self._objects[0].uri)
 
     def load(self, target: Target, columns: tuple[Column, ...]) -> LoadResult:
         """

@@ -103,6 +103,20 @@ def check_similar_items_catalog(database: Database, _: Path, run_date: str) -> N
     assert sorted(database.execute("SELECT DISTINCT part FROM similar_items")) == [(0,), (1,), (2,)]
 
 
+def check_similar_items_dynamodb(database: Database, _: Path, run_date: str) -> None:
+    """Every item of the shop is an item of the table, with its list in the job's order."""
+    import boto3
+
+    table = boto3.resource("dynamodb").Table("similar_items")
+    pages = boto3.client("dynamodb").get_paginator("scan").paginate(TableName="similar_items")
+    assert sum(page["Count"] for page in pages) == database.execute("SELECT count(*) FROM items")[0][0]
+    for line in written_by_the_jobs()[::50]:
+        found = table.get_item(Key={"item_id": line["input"]["itemId"]})["Item"]
+        assert found["items"] == line["output"]["recommendedItems"]
+        assert len(found["scores"]) == len(found["items"]) > 0
+        assert found["expires_at"] > 1_700_000_000
+
+
 def check_themed_carousels(database: Database, _: Path, run_date: str) -> None:
     """Each carousel has the items and the theme that the job gave it."""
     rows = database.execute("SELECT item_id, rank, related_item_id FROM carousels")

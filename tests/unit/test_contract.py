@@ -88,6 +88,7 @@ SAMPLES = {
     "sql_conn_id": "shop",
     "table": "lake.recommendations",
     "target_uri": "s3://shop/changes.jsonl",
+    "table_name": "recommendations",
 }
 
 
