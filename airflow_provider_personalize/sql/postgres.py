@@ -114,12 +114,12 @@ class PostgresTable(SqlTable):
         hashed = f"hashtextextended({text}, CAST({rank} AS bigint))"
         for double in doubles:
             hashed = f"hashfloat8extended(coalesce(CAST({double} AS float8), 'NaN'), {hashed})"
-        if self.connection_version < _HASHES_SINCE:
+        if self.version < _HASHES_SINCE:
             hashed = f"('x' || substr(md5(concat_ws(' ', {', '.join([*numbers, text])})), 1, 16))::bit(64)::bigint"
         return f"sum({hashed}) FILTER (WHERE {condition})"
 
     @property
-    def connection_version(self) -> int:
+    def version(self) -> int:
         """The server's version, as 180004."""
         connection = self.connection
         return int(connection.info.server_version if hasattr(connection, "info") else connection.server_version)

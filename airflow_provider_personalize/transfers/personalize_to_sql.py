@@ -15,27 +15,34 @@ from airflow_provider_personalize.arguments import (
     flag,
     form,
     mapping,
+    mapping_or_list,
     one_of,
     required,
     share,
     text,
+    whole_number,
 )
 from airflow_provider_personalize.compat import Context
+from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.lineage import Amount, LoadLineage, load_lineage
 from airflow_provider_personalize.links.personalize import JOB_LINKS
 from airflow_provider_personalize.operators.job_output import JobOutput, JobOutputMixin
 from airflow_provider_personalize.operators.mixins import PersonalizeTaskMixin
-from airflow_provider_personalize.output.rows import read_column_names
+from airflow_provider_personalize.output.rows import USER_RECOMMENDATIONS, read_column_names
+from airflow_provider_personalize.s3.objects import part_of
 from airflow_provider_personalize.service.names import job_kind_of
 from airflow_provider_personalize.sql.query import database_hook
-from airflow_provider_personalize.targets.loader import Loader
+from airflow_provider_personalize.targets.loader import Loader, publish_parts
+from airflow_provider_personalize.targets.parts import LoadPart, all_parts
 from airflow_provider_personalize.targets.plan import WRITE_MODES, LoadPlan, WriteMode
-from airflow_provider_personalize.targets.sql import open_target
+from airflow_provider_personalize.targets.sql import open_parts, open_target
 from airflow_provider_personalize.uris import parse_uri
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
+
+    from airflow_provider_personalize.targets.sql.pgparts import PostgresParts
 
 
 class PersonalizeToSqlOperator(ReadArguments, JobOutputMixin, PersonalizeTaskMixin, AwsBaseOperator[PersonalizeHook]):
@@ -76,6 +83,12 @@ class PersonalizeToSqlOperator(ReadArguments, JobOutputMixin, PersonalizeTaskMix
     :param max_reject_rate: The share of the lines, 0.0 to 1.0, that may be rejected; with more, the load fails.
     :param hook_params: Further arguments for the database's hook: ``{"local_infile": True}`` lets MySQL's take rows by
         ``LOAD DATA``, which its server has to allow, too.
+    :param part: Which part of the output objects to stage, from 0; they are shared by size. It is for PostgreSQL only,
+        and for a slice that is new in a table partitioned by LIST. Readers see it once a task with ``loads`` has
+        published all parts.
+    :param parts: How many parts there are.
+    :param loads: Instead of a job: what the tasks of all parts have returned, ``load.output``, to publish it. Table,
+        columns and slice are given as to them, and the rejects of all parts are judged together.
     :return: ``job_arn``, ``files``, ``lines``, ``rows``, ``rejects``, ``bytes`` and ``seconds``.
     """
 
@@ -88,7 +101,10 @@ class PersonalizeToSqlOperator(ReadArguments, JobOutputMixin, PersonalizeTaskMix
         "filter_values_column",
         "hook_params",
         "job_arn",
+        "loads",
         "output_uri",
+        "part",
+        "parts",
         "rejects_table",
         "schema",
         "sql_conn_id",
@@ -99,6 +115,7 @@ class PersonalizeToSqlOperator(ReadArguments, JobOutputMixin, PersonalizeTaskMix
         "column_names": "json",
         "extra_columns": "json",
         "hook_params": "json",
+        "loads": "json",
     }
     argument_readers: ClassVar[Mapping[str, Reader]] = {
         "sql_conn_id": required(text),
@@ -114,6 +131,9 @@ class PersonalizeToSqlOperator(ReadArguments, JobOutputMixin, PersonalizeTaskMix
         "rejects_table": text,
         "max_reject_rate": share,
         "hook_params": mapping,
+        "part": required(whole_number(0)),
+        "parts": required(whole_number(1)),
+        "loads": mapping_or_list,
     }
 
     def __init__(
@@ -132,6 +152,9 @@ class PersonalizeToSqlOperator(ReadArguments, JobOutputMixin, PersonalizeTaskMix
         rejects_table: str | None = None,
         max_reject_rate: float = 0.0,
         hook_params: dict[str, Any] | None = None,
+        part: int = 0,
+        parts: int = 1,
+        loads: Any = None,
         aws_conn_id: str | None = "aws_default",
         region_name: str | None = None,
         verify: bool | str | None = None,
@@ -153,12 +176,21 @@ class PersonalizeToSqlOperator(ReadArguments, JobOutputMixin, PersonalizeTaskMix
         self.rejects_table = rejects_table
         self.max_reject_rate = max_reject_rate
         self.hook_params = hook_params
+        self.part = part
+        self.parts = parts
+        self.loads = loads
         self.loaded = LoadLineage()
         self.check_literals()
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Load the output."""
         self.read_arguments()
+        if self.loads is not None:
+            return self._publish(context)
+        return self._stage(context) if self.parts > 1 else self._load(context)
+
+    def _load(self, context: Context) -> dict[str, Any]:
+        """Load everything in this task."""
         database = database_hook(self.sql_conn_id, self.hook_params)
         output = self.job_output(context)
         objects, size = output.objects, output.size
@@ -194,6 +226,85 @@ class PersonalizeToSqlOperator(ReadArguments, JobOutputMixin, PersonalizeTaskMix
             "bytes": size,
             "seconds": round(seconds, 3),
         }
+        return self._announced(context, done)
+
+    def _stage(self, context: Context) -> dict[str, Any]:
+        """Load one part, for the task that publishes all of them."""
+        output = self.job_output(context)
+        objects = part_of(output.objects, self.part, self.parts)
+        size = sum(item.size for item in objects)
+        self.log.info("Staging part %s of %s: %s object(s), %.1f MB.", self.part, self.parts, len(objects), size / 1e6)
+        plan = self._plan(output)
+        names = [item.uri for item in objects]
+        with Loader(
+            objects, self.s3_client, log=self.log, kind=output.kind, keep_rejects=bool(self.rejects_table)
+        ) as loader:
+            found = plan.columns(loader.kind())
+            kind = loader.known_kind
+            columns = found if kind else ()
+            with self._open_parts(plan, objects=names) as target:
+                counts = loader.stage(target, columns, self.part)
+            self.log.info("Staged, to be published. %s", loader.progress)
+            self.loaded.read, self.loaded.written = Amount(counts.lines, size, len(objects)), Amount(counts.rows)
+            return LoadPart(
+                source=plan.source,
+                part=self.part,
+                parts=self.parts,
+                staged=target.staged_as,
+                kind=kind.name if kind else None,
+                columns=[column.name for column in columns],
+                counts=counts,
+                files=len(objects),
+                bytes=size,
+                seconds=round(loader.progress.seconds, 3),
+                job_arn=self.job_arn,
+            ).as_dict()
+
+    def _publish(self, context: Context) -> dict[str, Any]:
+        """Publish what the tasks of the parts have staged."""
+        parts = all_parts(self.loads)
+        kind = next((part.row_kind for part in parts if part.row_kind), USER_RECOMMENDATIONS)
+        plan = self._plan_of(parts[0].source)
+        columns = plan.columns(kind)
+        names = [column.name for column in columns]
+        if any(part.kind and list(part.columns) != names for part in parts):
+            raise InvalidRequestError(
+                f"column_names: expected the columns of the parts, {', '.join(parts[0].columns)}, got "
+                f"{', '.join(names)}. Give this task the same column_names and filter_values_column."
+            )
+        with self._open_parts(plan, parts=[part.counts for part in parts]) as target:
+            if target.staged_as != parts[0].staged:
+                raise InvalidRequestError(
+                    f"extra_columns: expected the slice of the table {self.table} that the parts were staged for, in "
+                    f"{parts[0].staged}, got another one. Give this task the same table, schema and extra_columns."
+                )
+            result = publish_parts(target, columns, [part.counts for part in parts])
+            self.loaded.columns = {name: column.type for name, column in target.table.existing.items()}
+        self.log.info("%s: %s rows.", "Published" if result.is_new else "Published before", f"{result.counts.rows:,}")
+        done = {
+            "job_arn": parts[0].job_arn,
+            "files": sum(part.files for part in parts),
+            **result.counts._asdict(),
+            "bytes": sum(part.bytes for part in parts),
+            "seconds": round(sum(part.seconds for part in parts), 3),
+        }
+        self.loaded.written = Amount(result.counts.rows)
+        return self._announced(context, done)
+
+    def _open_parts(self, plan: LoadPlan, **options: Any) -> PostgresParts:
+        target = open_parts(
+            database_hook(self.sql_conn_id, self.hook_params),
+            plan,
+            self.table,
+            schema=self.schema,
+            create_table=self.create_table,
+            rejects_table=self.rejects_table,
+            **options,
+        )
+        self.loaded.table = target.table.quoted
+        return target
+
+    def _announced(self, context: Context, done: dict[str, Any]) -> dict[str, Any]:
         for outlet in self.outlets:
             context["outlet_events"][outlet].extra.update(done, table=self.table)
         return done
@@ -204,15 +315,29 @@ class PersonalizeToSqlOperator(ReadArguments, JobOutputMixin, PersonalizeTaskMix
 
     def conflicts(self, known: Mapping[str, Any]) -> Iterator[str]:
         """Yield an error for each combination of arguments that cannot be right."""
-        yield from exactly_one(known, "job_arn", "output_uri")
+        if "loads" in known and known["loads"] is None:
+            yield from exactly_one(known, "job_arn", "output_uri")
+        elif known.get("loads") is not None and (known.get("job_arn") or known.get("output_uri")):
+            yield "loads: it publishes what was staged before: expected it without job_arn and output_uri, got both."
+        in_parts = known.get("loads") is not None or known.get("parts", 1) > 1
+        if in_parts and known.get("write_mode", "replace_slice") != "replace_slice":
+            yield (
+                "parts: expected write_mode='replace_slice', since the parts become a new partition of the table, got "
+                f"{known['write_mode']!r}."
+            )
+        if known.keys() >= {"part", "parts"} and known["part"] >= known["parts"]:
+            yield f"part: expected a number from 0 to parts - 1, got {known['part']} with parts={known['parts']}."
         if known.get("write_mode") == "replace_slice" and "extra_columns" in known and not known["extra_columns"]:
             yield "write_mode='replace_slice' replaces where extra_columns match: expected extra_columns, got none."
 
     def _plan(self, output: JobOutput) -> LoadPlan:
         # Which version of the objects it is takes reading files, and matters to these only.
-        is_noted = self.write_mode == "append" or self.rejects_table
+        is_noted = self.write_mode == "append" or self.rejects_table or self.parts > 1
+        return self._plan_of(output.version() if output.job_arn or is_noted else output.uri)
+
+    def _plan_of(self, source: str) -> LoadPlan:
         return LoadPlan(
-            source=output.version() if output.job_arn or is_noted else output.uri,
+            source=source,
             write_mode=self.write_mode,
             extra=dict(self.extra_columns or {}),
             column_names=self.column_names or {},

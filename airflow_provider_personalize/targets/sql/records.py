@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -51,6 +51,8 @@ class LoadRecords:
         self._plan = plan
         self._insert = insert
         self.rejects_table = rejects_table
+        #: The objects whose rejected lines :meth:`keep` replaces; by default, all that the load has rejected.
+        self.objects: Sequence[str] | None = None
 
     @property
     def load_id(self) -> str:
@@ -61,9 +63,13 @@ class LoadRecords:
     def create(self) -> None:
         """Create the ledger and the rejects table, where they are needed and missing."""
         if self._plan.write_mode == "append":
-            self._table.create(self._table.qualified(LEDGER), _LEDGER_COLUMNS, if_missing=True)
+            self.create_ledger()
         if self.rejects_table:
             self._table.create(self._table.qualified(self.rejects_table), _REJECT_COLUMNS, if_missing=True)
+
+    def create_ledger(self) -> None:
+        """Create the ledger, where it is missing."""
+        self._table.create(self._table.qualified(LEDGER), _LEDGER_COLUMNS, if_missing=True)
 
     def loaded_before(self) -> LoadCounts | None:
         """Return what the ledger notes of this load, or None."""
@@ -83,13 +89,22 @@ class LoadRecords:
         ledger = self._table.qualified(LEDGER)
         self._table.execute(f"INSERT INTO {ledger} ({columns}) VALUES ({marks}, CURRENT_TIMESTAMP)", values)
 
+    def forget(self) -> None:
+        """Delete the ledger's note of this load."""
+        ledger, load_id = self._table.qualified(LEDGER), self._table.quote("load_id")
+        self._table.execute(f"DELETE FROM {ledger} WHERE {load_id} = {VALUE}", [self.load_id])
+
     def keep(self, rejects: Iterable[Reject]) -> None:
         """Put the rejected lines into their table, in place of those of an earlier try."""
         if not self.rejects_table:
             return
         table = self._table.qualified(self.rejects_table)
         source = self._plan.source
-        self._table.execute(f"DELETE FROM {table} WHERE {self._table.quote('source')} = {VALUE}", [source])
+        old = f"DELETE FROM {table} WHERE {self._table.quote('source')} = {VALUE}"
+        if self.objects is None:
+            self._table.execute(old, [source])
+        for name in self.objects or ():
+            self._table.execute(f"{old} AND {self._table.quote('object')} = {VALUE}", [source, name])
         # One value for all rows of a load, in UTC. A table that an earlier version made has no such column.
         loaded_at = self._table.bound(datetime.now(UTC).replace(tzinfo=None))
         names = list(_REJECT_COLUMNS)
