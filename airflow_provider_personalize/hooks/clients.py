@@ -50,8 +50,16 @@ class PersonalizeClients(AwsBaseHook):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs["client_type"] = "personalize"
+        self._sessions: dict[tuple[Any, ...], Any] = {}
         with building_a_client():
             super().__init__(*args, **kwargs)
+
+    def get_session(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the session of a region. It is made once: to make one takes a line in the log."""
+        key = (*args, *kwargs.items())
+        if key not in self._sessions:
+            self._sessions[key] = super().get_session(*args, **kwargs)
+        return self._sessions[key]
 
     def get_client_type(self, *args: Any, **kwargs: Any) -> Any:
         """
@@ -95,10 +103,10 @@ class PersonalizeClients(AwsBaseHook):
         from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
         with building_a_client():
-            config = Config(**defaults).merge(self.config)
-            return S3Hook(
-                aws_conn_id=self.aws_conn_id, region_name=self.region_name, verify=self.verify, config=config
-            ).get_conn()
+            hook = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name, verify=self.verify)
+            # The connection is read, and its line logged, once.
+            vars(hook).update(conn_config=self.conn_config, get_session=self.get_session)
+            return hook.get_client_type(region_name=self.region_name, config=Config(**defaults).merge(self.config))
 
     def dynamodb_client(self) -> Any:
         """Build a DynamoDB client over the same connection: whoever uses it sends again what may pass."""

@@ -4,13 +4,15 @@ Links from a task to the AWS console.
 No public text gives the address of a batch job's own page, so a job's link leads to the console's list of the
 resources of its region, with the job's ARN in the fragment. The solution's page and the S3 page are as AWS's own
 consoles show them.
+
+A task on the stand-in has links to the stand-in's own pages, since AWS's console knows nothing of what is there.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import quote, urlsplit
 
 from airflow.providers.amazon.aws.links.base_aws import BASE_AWS_CONSOLE_LINK, BaseAwsLink
 
@@ -26,14 +28,23 @@ if TYPE_CHECKING:
 _PERSONALIZE = BASE_AWS_CONSOLE_LINK + "/personalize/home?region={region_name}#"
 
 
+#: The account of AWS's own examples, which nobody has: the stand-in's.
+_EXAMPLE_ACCOUNT = "123456789012"
+
+
 class _ConsoleLink(BaseAwsLink):
     """A page of the AWS console; there is no link in a partition whose console's address is not known."""
 
+    #: What the stand-in's console is asked for.
+    stand_in_query: ClassVar[str]
+
     def format_link(self, **kwargs: Any) -> str:
         """Fill in the address, each value quoted for the place where it stands."""
-        if not kwargs.get("aws_domain"):
-            return ""
-        return super().format_link(**{name: quote(str(value), safe="/:") for name, value in kwargs.items()})
+        stand_in = str(kwargs.pop("stand_in", None) or "")
+        quoted = {name: quote(str(value), safe="/:") for name, value in kwargs.items()}
+        if stand_in.startswith(("http://", "https://")):
+            return f"{stand_in.rstrip('/')}/_local/console?{self.stand_in_query.format(**quoted)}"
+        return super().format_link(**quoted) if kwargs.get("aws_domain") else ""
 
 
 class PersonalizeJobLink(_ConsoleLink):
@@ -42,6 +53,7 @@ class PersonalizeJobLink(_ConsoleLink):
     name = "Personalize job"
     key = "personalize_job"
     format_str = _PERSONALIZE + "{job_arn}"
+    stand_in_query = "arn={job_arn}"
 
 
 class PersonalizeSolutionLink(_ConsoleLink):
@@ -50,6 +62,7 @@ class PersonalizeSolutionLink(_ConsoleLink):
     name = "Personalize solution"
     key = "personalize_solution"
     format_str = _PERSONALIZE + "{solution_arn}"
+    stand_in_query = "arn={solution_arn}"
 
 
 class PersonalizeOutputLink(_ConsoleLink):
@@ -58,6 +71,7 @@ class PersonalizeOutputLink(_ConsoleLink):
     name = "Output in S3"
     key = "personalize_output"
     format_str = BASE_AWS_CONSOLE_LINK + "/s3/buckets/{bucket}?region={region_name}&prefix={prefix}"
+    stand_in_query = "bucket={bucket}&prefix={prefix}"
 
 
 #: The links of every task that has to do with one job.
@@ -74,6 +88,8 @@ def persist_job_links(context: Context, operator: Any, job: ResourceStatus) -> N
     """
     arn = parse_arn(job.arn)
     where = {"region_name": arn.region, "aws_partition": arn.partition}
+    if stand_in := _stand_in(operator, arn.account):
+        where["stand_in"] = stand_in
     PersonalizeJobLink.persist(context=context, operator=operator, job_arn=job.arn, **where)
     if job.solution_version_arn:
         solution_arn = solution_arn_of(job.solution_version_arn)
@@ -85,3 +101,14 @@ def persist_job_links(context: Context, operator: Any, job: ResourceStatus) -> N
         PersonalizeOutputLink.persist(
             context=context, operator=operator, bucket=uri.bucket, prefix=folder and f"{folder}/", **where
         )
+
+
+def _stand_in(operator: Any, account: str) -> str | None:
+    """Return the address of the stand-in, where a task works on it: the endpoint of its connection."""
+    if account != _EXAMPLE_ACCOUNT:
+        return None
+    with suppress(Exception):
+        endpoint = str(operator.hook.polling_client.meta.endpoint_url)
+        if not (urlsplit(endpoint).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn")):
+            return endpoint
+    return None

@@ -33,6 +33,7 @@ when it ends, unless --state names a folder to keep it in.
 _EPILOG = """\
 controls (JSON over HTTP, for tests and rehearsals):
   GET    /_local/state   jobs, calls, create calls with time and outcome, faults to come
+  GET    /_local/console?arn=…  the page of a resource, or with bucket=… and prefix=… of a folder of S3
   POST   /_local/faults  {"fault": "throttle", "times": 5, "operation": "CreateBatchInferenceJob"}
                          faults of an answer: throttle, limit, error, unavailable, deny, expire,
                          drop (before the request is carried out), drop_after;

@@ -13,6 +13,7 @@ from typing import Any
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
+from airflow_provider_personalize.local import console
 from airflow_provider_personalize.local.api import Api
 from airflow_provider_personalize.local.controls import Controls
 from airflow_provider_personalize.local.errors import ApiError
@@ -75,6 +76,9 @@ class Application:
             return _json(start_response, status, answer, _API_TYPE)
         if path.startswith(_CONTROLS):
             name = path.removeprefix(_CONTROLS)
+            if (environ["REQUEST_METHOD"], name) == ("GET", "console"):
+                status, page = console.answer(self.api, environ.get("QUERY_STRING", ""))
+                return _send(start_response, status, page.encode(), "text/html; charset=utf-8", console.HEADERS)
             return _json(start_response, *self.controls.answer(environ["REQUEST_METHOD"], name, read_body(environ)))
         if signed and signed["service"].lower() == "personalize" and path in PATHS and not target:
             return self._live(*PATHS[path], signed["region"], environ, start_response)
@@ -165,7 +169,12 @@ def _json(
     content_type: str = "application/json",
     headers: Iterable[tuple[str, str]] = (),
 ) -> Iterable[bytes]:
-    body = json.dumps(answer).encode()
+    return _send(start_response, status, json.dumps(answer).encode(), content_type, headers)
+
+
+def _send(
+    start_response: StartResponse, status: int, body: bytes, content_type: str, headers: Iterable[tuple[str, str]]
+) -> Iterable[bytes]:
     start_response(
         f"{status} {'OK' if status < 400 else 'Error'}",
         [

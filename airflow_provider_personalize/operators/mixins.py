@@ -35,6 +35,20 @@ def passed_on(scope: Mapping[str, Any], but: Collection[str] = ()) -> dict[str, 
     return {**scope["kwargs"], **{name: value for name, value in scope.items() if name not in kept_back}}
 
 
+def name_in_ui(class_name: str) -> str:
+    """
+    Return what Airflow's UI calls an operator: ``Personalize: create batch inference job``.
+
+    :param class_name: The name of its class.
+    """
+    words = re.findall(r"[A-Z][a-z]+", class_name.removesuffix("Operator"))
+    proper = {"Sql": "SQL", "Parquet": "Parquet", "Iceberg": "Iceberg", "Personalize": "Personalize"}
+    named = [proper.get(word, word.lower()) for word in words]
+    if named[:1] == ["Personalize"] and named[1:2] != ["to"]:
+        named[0] = "Personalize:"
+    return " ".join(named).replace("dynamo db", "DynamoDB")
+
+
 class PersonalizeTaskMixin:
     """
     Something that Airflow runs as a task: what can never succeed fails it at once, whatever its ``retries``.
@@ -47,10 +61,13 @@ class PersonalizeTaskMixin:
     creates_job: ClassVar[bool] = False
     #: Errors that pass in a retry of this task, though not by themselves.
     mended_by_retry: ClassVar[tuple[type[PersonalizeError], ...]] = ()
+    #: What Airflow's UI calls the operator.
+    custom_operator_name: str
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Let the errors that leave the class's own methods be told to Airflow."""
+        """Let the errors that leave the class's own methods be told to Airflow, and give the class a name in the UI."""
         super().__init_subclass__(**kwargs)
+        cls.custom_operator_name = name_in_ui(cls.__name__)
         for name, method in list(vars(cls).items()):
             is_public = inspect.isfunction(method) and not name.startswith("_")
             if is_public and "context" in inspect.signature(method).parameters:

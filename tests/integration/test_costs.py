@@ -201,3 +201,13 @@ def test_a_training_is_estimated_by_the_latest_version_and_then_told(local, log,
     text = log()
     assert "training hours, as the latest version took, by your [personalize] price_per_training_hour." in text
     assert "training hours, as billed, by your [personalize] price_per_training_hour." in text
+
+
+def test_the_log_tells_of_the_connection_once(local, recommend, put, log, monkeypatch):
+    for name in local.environment:
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", local.connection)
+    put(LINE)
+    recommend(validate_input="whole", wait_for_completion=True, max_lines=1).execute(context())
+    assert log().count("credentials retrieved from") == 1

@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import boto3
 import pytest
@@ -303,3 +304,27 @@ def test_requests_that_are_no_json(service: LocalPersonalize, body: bytes) -> No
 def test_settings_that_are_none(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(changes))):
         LocalPersonalize(port=0, **changes)
+
+
+def test_the_console_shows_resources_and_folders_and_runs_nothing(service: LocalPersonalize) -> None:
+    def page(query: str) -> tuple[int, str]:
+        status, body = ask(service, "GET", f"/_local/console?{query}", {})
+        return status, body.decode()
+
+    evil = "<script>alert(1)</script>"
+    service.s3("us-east-1").put_object(Bucket=BUCKET, Key=f"seen/{evil}.out", Body=b"12345")
+    status, text = page(f"bucket={BUCKET}&prefix=seen/")
+    assert (status, "5 bytes" in text, evil in text) == (200, True, False)
+    assert "&lt;script&gt;" in text
+    arn = service.solution_arns["user-personalization"]
+    status, text = page(f"arn={arn}")
+    assert (status, "<h1>user-personalization</h1>" in text) == (200, True)
+    version = service.solution_version_arns["user-personalization"]
+    assert f'<a href="?arn={quote(version, safe="")}">{version}</a>' in text
+    for query in ("", "arn=" + arn + "x", "arn=%3Cscript%3E", "bucket=nobody&prefix=", "bucket=%00&prefix=%F0%9F"):
+        status, text = page(query)
+        assert (status, "<script>" in text) == (404, False)
+    # A page of another server may lead here, but not read it.
+    away = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    assert ask(service, "GET", f"/_local/console?arn={arn}", away)[0] == 200
+    assert ask(service, "GET", f"/_local/console?arn={arn}", away | {"Sec-Fetch-Mode": "no-cors"})[0] == 403

@@ -29,6 +29,7 @@ import airflow_provider_personalize
 from airflow_provider_personalize.compat import AirflowFailException
 from airflow_provider_personalize.exceptions import InvalidRequestError, PersonalizeError, ServiceError
 from airflow_provider_personalize.get_provider_info import get_provider_info
+from airflow_provider_personalize.operators.mixins import name_in_ui
 from tests.house import pure
 
 PACKAGE = Path(airflow_provider_personalize.__file__).parent
@@ -226,6 +227,7 @@ class TestOperators:
         cls(dag=dag, **given)
         task = rebuilt(json.loads(json.dumps(serialized(dag)))).task_dict["example"]
         assert task.task_type == cls.__name__
+        assert task.operator_name == cls.custom_operator_name == name_in_ui(cls.__name__)
         rendered = set(cls.template_fields) & set(given)
         assert {name: getattr(task, name) for name in rendered} == {name: given[name] for name in rendered}
 
@@ -259,6 +261,20 @@ class TestOperators:
         }
         text = "".join(inspect.getdoc(base) or "" for base in cls.__mro__ if base.__module__.startswith("airflow_prov"))
         assert {name for name in own if f":param {name}:" not in text} <= set(CONNECTION)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("PersonalizeCreateBatchInferenceJobOperator", "Personalize: create batch inference job"),
+        ("PersonalizeBatchSegmentJobSensor", "Personalize: batch segment job sensor"),
+        ("PersonalizeToSqlOperator", "Personalize to SQL"),
+        ("PersonalizeToDynamoDbOperator", "Personalize to DynamoDB"),
+        ("SqlToPersonalizeInputOperator", "SQL to Personalize input"),
+    ],
+)
+def test_the_ui_names_operators_in_words(name, told):
+    assert name_in_ui(name) == told
 
 
 def methods_that_airflow_calls(cls):

@@ -12,9 +12,16 @@ from airflow_provider_personalize.links.personalize import JOB_LINKS, persist_jo
 from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB, read_status
 
 
-def addresses(partition="aws", region="eu-west-1", output="s3://shop/out/nightly", version="solution/best/1a2b"):
+def addresses(
+    partition="aws",
+    region="eu-west-1",
+    output="s3://shop/out/nightly",
+    version="solution/best/1a2b",
+    endpoint=None,
+    account="123456789012",
+):
     """The address of each link, as Airflow renders it from what a task has pushed."""
-    base = f"arn:{partition}:personalize:{region}:123456789012:"
+    base = f"arn:{partition}:personalize:{region}:{account}:"
     job = {
         "batchInferenceJobArn": f"{base}batch-inference-job/nightly-1",
         "status": "ACTIVE",
@@ -25,6 +32,8 @@ def addresses(partition="aws", region="eu-west-1", output="s3://shop/out/nightly
     ti = SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value}))
     # The Amazon provider of Airflow 2 pushes through the operator.
     operator = SimpleNamespace(do_xcom_push=True, xcom_push=lambda context, key, value: ti.xcom_push(key, value))
+    client = SimpleNamespace(meta=SimpleNamespace(endpoint_url=endpoint))
+    operator.hook = SimpleNamespace(polling_client=client) if endpoint else None
     persist_job_links({"ti": ti}, operator, read_status(BATCH_INFERENCE_JOB, job))
     return {link.name: link.format_link(**pushed[link.key]) for link in JOB_LINKS if link.key in pushed}
 
@@ -74,3 +83,29 @@ def test_a_folder_is_quoted(output, prefix):
 
 def test_an_output_that_is_no_folder_has_no_link_and_fails_no_task():
     assert set(addresses(output="nowhere")) == {"Personalize job", "Personalize solution"}
+
+
+def test_on_the_stand_in_each_leads_to_the_stand_in():
+    there = "http://127.0.0.1:5000/_local/console"
+    assert addresses(endpoint="http://127.0.0.1:5000", output="s3://shop/out&more/") == {
+        "Personalize job": f"{there}?arn=arn:aws:personalize:eu-west-1:123456789012:batch-inference-job/nightly-1",
+        "Personalize solution": f"{there}?arn=arn:aws:personalize:eu-west-1:123456789012:solution/best",
+        "Output in S3": f"{there}?bucket=shop&prefix=out%26more/",
+    }
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "account"),
+    [
+        ("https://personalize.eu-west-1.amazonaws.com", "123456789012"),
+        ("https://vpce-1.personalize.eu-west-1.vpce.amazonaws.com", "210987654321"),
+        ("http://proxy.internal:3128", "210987654321"),
+        ("javascript:alert(1)", "123456789012"),
+    ],
+)
+def test_everywhere_else_they_lead_to_the_console(endpoint, account):
+    found = addresses(endpoint=endpoint, account=account)
+    assert {address.partition("?")[0] for address in found.values()} == {
+        "https://console.aws.amazon.com/personalize/home",
+        "https://console.aws.amazon.com/s3/buckets/shop",
+    }
