@@ -210,4 +210,6 @@ def test_the_log_tells_of_the_connection_once(local, recommend, put, log, monkey
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", local.connection)
     put(LINE)
     recommend(validate_input="whole", wait_for_completion=True, max_lines=1).execute(context())
-    assert log().count("credentials retrieved from") == 1
+    story = log()
+    # On Airflow 2, the log is captured twice.
+    assert story.count("credentials retrieved from") == story.count("Created the batch inference job") > 0
