@@ -30,6 +30,7 @@ from tests.integration.test_personalize_to_parquet import export
 from tests.output_forms import FORMS
 
 pytest.importorskip("airflow.providers.apache.iceberg", reason="needs the extra iceberg: make venv")
+pytest.importorskip("pyiceberg.catalog.sql", reason="pyiceberg's catalog in SQL needs SQLAlchemy 2, Airflow 2 has 1.4")
 
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.partitioning import PartitionField, PartitionSpec
