@@ -178,7 +178,7 @@ class Claim:
 def _taken(prefix: S3Uri) -> PersonalizeError:
     return PersonalizeError(
         "Another run writes to the same prefix at the same time, so this one stops before the two mix their files. "
-        "Give each task and each run an s3_uri of its own (as with {{ ds_nodash }} in it), or let only one run at a "
+        "Give each task and each run a prefix of its own (as with {{ ds_nodash }} in it), or let only one run at a "
         f"time (max_active_runs=1); if no other run is there, run this task again: {prefix}"
     )
 

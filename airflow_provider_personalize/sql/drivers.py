@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 #: The databases that this package knows more of than SQLAlchemy says.
-Database = Literal["postgres", "mysql", "sqlite", "duckdb", "other"]
+Database = Literal["postgres", "mysql", "sqlite", "duckdb", "redshift", "snowflake", "other"]
 
 #: The database of each driver, by the driver's module.
 _DATABASES: dict[str, Database] = {
@@ -16,9 +16,11 @@ _DATABASES: dict[str, Database] = {
     "pymysql": "mysql",
     "sqlite3": "sqlite",
     "duckdb": "duckdb",
+    "redshift_connector": "redshift",
+    "snowflake.connector": "snowflake",
 }
 #: Modules that connections are defined in, where that is not the driver's own.
-_MODULES = {"mysql": "mysql.connector", "_duckdb": "duckdb"}
+_MODULES = {"mysql": "mysql.connector", "_duckdb": "duckdb", "snowflake": "snowflake.connector"}
 
 
 def driver_of(connection: Any) -> str:
@@ -35,7 +37,7 @@ def database_of(connection: Any) -> Database:
     """
     Return the database that a connection leads to.
 
-    Redshift speaks PostgreSQL's protocol, but has neither its catalogue nor its COPY; it is ``other``.
+    Redshift through a driver of PostgreSQL, whose catalogue and COPY it has not, is ``other``.
 
     :param connection: The connection, of any driver.
     """

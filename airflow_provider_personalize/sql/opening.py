@@ -14,6 +14,8 @@ DIALECTS: dict[Database, tuple[str, str]] = {
     "mysql": ("mysql", "MySqlTable"),
     "sqlite": ("sqlite", "SqliteTable"),
     "duckdb": ("duckdb", "DuckDbTable"),
+    "redshift": ("redshift", "RedshiftTable"),
+    "snowflake": ("snowflake", "SnowflakeTable"),
     "other": ("generic", "GenericTable"),
 }
 

@@ -33,11 +33,12 @@ from airflow_provider_personalize.output.rows import USER_RECOMMENDATIONS, read_
 from airflow_provider_personalize.s3.objects import part_of
 from airflow_provider_personalize.service.names import job_kind_of
 from airflow_provider_personalize.sql.query import database_hook
+from airflow_provider_personalize.targets.counts import LoadCounts
 from airflow_provider_personalize.targets.loader import Loader, publish_parts
 from airflow_provider_personalize.targets.parts import LoadPart, all_parts
 from airflow_provider_personalize.targets.plan import WRITE_MODES, LoadPlan, WriteMode
-from airflow_provider_personalize.targets.sql import open_parts, open_target
-from airflow_provider_personalize.uris import parse_uri
+from airflow_provider_personalize.targets.sql import open_parts, open_target, staging_at, warn_of
+from airflow_provider_personalize.uris import parse_s3_uri, parse_uri
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -89,6 +90,10 @@ class PersonalizeToSqlOperator(ReadArguments, JobOutputMixin, PersonalizeTaskMix
     :param parts: How many parts there are.
     :param loads: Instead of a job: what the tasks of all parts have returned, ``load.output``, to publish it. Table,
         columns and slice are given as to them, and the rejects of all parts are judged together.
+    :param staging_uri: For Redshift and Snowflake: a prefix on S3, where rows lie as Parquet until the warehouse has
+        copied them. One load at a time has it, so name it after DAG and task.
+    :param staging_role: What lets the warehouse read ``staging_uri``: the ARN of an IAM role, or ``default``
+        (Redshift); a storage integration (Snowflake). By default, it gets the credentials of the AWS connection.
     :return: ``job_arn``, ``files``, ``lines``, ``rows``, ``rejects``, ``bytes`` and ``seconds``.
     """
 
@@ -108,6 +113,8 @@ class PersonalizeToSqlOperator(ReadArguments, JobOutputMixin, PersonalizeTaskMix
         "rejects_table",
         "schema",
         "sql_conn_id",
+        "staging_role",
+        "staging_uri",
         "table",
         "write_mode",
     )
@@ -134,6 +141,8 @@ class PersonalizeToSqlOperator(ReadArguments, JobOutputMixin, PersonalizeTaskMix
         "part": required(whole_number(0)),
         "parts": required(whole_number(1)),
         "loads": mapping_or_list,
+        "staging_uri": form(parse_s3_uri),
+        "staging_role": text,
     }
 
     def __init__(
@@ -155,6 +164,8 @@ class PersonalizeToSqlOperator(ReadArguments, JobOutputMixin, PersonalizeTaskMix
         part: int = 0,
         parts: int = 1,
         loads: Any = None,
+        staging_uri: str | None = None,
+        staging_role: str | None = None,
         aws_conn_id: str | None = "aws_default",
         region_name: str | None = None,
         verify: bool | str | None = None,
@@ -179,6 +190,8 @@ class PersonalizeToSqlOperator(ReadArguments, JobOutputMixin, PersonalizeTaskMix
         self.part = part
         self.parts = parts
         self.loads = loads
+        self.staging_uri = staging_uri
+        self.staging_role = staging_role
         self.loaded = LoadLineage()
         self.check_literals()
 
@@ -192,6 +205,7 @@ class PersonalizeToSqlOperator(ReadArguments, JobOutputMixin, PersonalizeTaskMix
     def _load(self, context: Context) -> dict[str, Any]:
         """Load everything in this task."""
         database = database_hook(self.sql_conn_id, self.hook_params)
+        warn_of(database, self.log)
         output = self.job_output(context)
         objects, size = output.objects, output.size
         self.log.info("Loading %s object(s), %.1f MB, into %s.", len(objects), size / 1e6, self.table)
@@ -207,6 +221,7 @@ class PersonalizeToSqlOperator(ReadArguments, JobOutputMixin, PersonalizeTaskMix
                 schema=self.schema,
                 create_table=self.create_table,
                 rejects_table=self.rejects_table,
+                staging=staging_at(self.staging_uri, self.staging_role, self.hook.s3_client, self.hook.get_credentials),
             )
             self.loaded.table = target.table.quoted
             with target:
@@ -219,14 +234,7 @@ class PersonalizeToSqlOperator(ReadArguments, JobOutputMixin, PersonalizeTaskMix
                 self.loaded.written = Amount(counts.rows)
             else:
                 self.log.info("%s was appended to %s before: nothing to do.", plan.source, self.table)
-        done = {
-            "job_arn": self.job_arn,
-            "files": len(objects),
-            **counts._asdict(),
-            "bytes": size,
-            "seconds": round(seconds, 3),
-        }
-        return self._announced(context, done)
+        return self._announced(context, self.job_arn, len(objects), counts, size, seconds)
 
     def _stage(self, context: Context) -> dict[str, Any]:
         """Load one part, for the task that publishes all of them."""
@@ -235,14 +243,13 @@ class PersonalizeToSqlOperator(ReadArguments, JobOutputMixin, PersonalizeTaskMix
         size = sum(item.size for item in objects)
         self.log.info("Staging part %s of %s: %s object(s), %.1f MB.", self.part, self.parts, len(objects), size / 1e6)
         plan = self._plan(output)
-        names = [item.uri for item in objects]
         with Loader(
             objects, self.s3_client, log=self.log, kind=output.kind, keep_rejects=bool(self.rejects_table)
         ) as loader:
             found = plan.columns(loader.kind())
             kind = loader.known_kind
             columns = found if kind else ()
-            with self._open_parts(plan, objects=names) as target:
+            with self._open_parts(plan, objects=[item.uri for item in objects]) as target:
                 counts = loader.stage(target, columns, self.part)
             self.log.info("Staged, to be published. %s", loader.progress)
             self.loaded.read, self.loaded.written = Amount(counts.lines, size, len(objects)), Amount(counts.rows)
@@ -281,15 +288,9 @@ class PersonalizeToSqlOperator(ReadArguments, JobOutputMixin, PersonalizeTaskMix
             result = publish_parts(target, columns, [part.counts for part in parts])
             self.loaded.columns = {name: column.type for name, column in target.table.existing.items()}
         self.log.info("%s: %s rows.", "Published" if result.is_new else "Published before", f"{result.counts.rows:,}")
-        done = {
-            "job_arn": parts[0].job_arn,
-            "files": sum(part.files for part in parts),
-            **result.counts._asdict(),
-            "bytes": sum(part.bytes for part in parts),
-            "seconds": round(sum(part.seconds for part in parts), 3),
-        }
         self.loaded.written = Amount(result.counts.rows)
-        return self._announced(context, done)
+        files, size, seconds = map(sum, zip(*((part.files, part.bytes, part.seconds) for part in parts), strict=True))
+        return self._announced(context, parts[0].job_arn, files, result.counts, size, seconds)
 
     def _open_parts(self, plan: LoadPlan, **options: Any) -> PostgresParts:
         target = open_parts(
@@ -304,7 +305,10 @@ class PersonalizeToSqlOperator(ReadArguments, JobOutputMixin, PersonalizeTaskMix
         self.loaded.table = target.table.quoted
         return target
 
-    def _announced(self, context: Context, done: dict[str, Any]) -> dict[str, Any]:
+    def _announced(
+        self, context: Context, job_arn: str | None, files: int, counts: LoadCounts, size: int, seconds: float
+    ) -> dict[str, Any]:
+        done = {"job_arn": job_arn, "files": files, **counts._asdict(), "bytes": size, "seconds": round(seconds, 3)}
         for outlet in self.outlets:
             context["outlet_events"][outlet].extra.update(done, table=self.table)
         return done
