@@ -18,6 +18,8 @@ EXTRAS ?= dev$(if $(HAS_MYSQL),$(comma)mysql)$(if $(HAS_SPARK),$(if $(filter hig
 VENV := .venv$(addprefix -airflow-,$(AIRFLOW))$(addprefix -,$(filter-out highest,$(RESOLUTION)))
 BIN := $(VENV)/bin
 READY := $(VENV)/ready-$(EXTRAS)
+# fakesnow stands in for Snowflake. Its provider would bring an older SQLAlchemy, for what no test does.
+SUBSTITUTES := $(if $(filter highest-,$(RESOLUTION)-$(AIRFLOW)),apache-airflow-providers-snowflake snowflake-sqlalchemy)
 # PySpark has an environment of its own, as it has on a cluster: the provider brings its client, which is no PySpark.
 SPARK := .venv-spark
 SPARK_READY := $(if $(HAS_SPARK),$(SPARK)/ready)
@@ -43,6 +45,8 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --resolution $(RESOLUTION) \
 		--editable '.[$(EXTRAS)]' $(AIRFLOW:%='apache-airflow==%.*')
+	$(if $(SUBSTITUTES),$(BIN)/uv pip install --quiet --python $(BIN)/python fakesnow 'snowflake-connector-python<5' && \
+		$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps $(SUBSTITUTES))
 	@touch $@
 
 # PySpark 3.5 since the one runtime of Iceberg on PyPI is for that; of these, 1.0.3 lacks a class.
