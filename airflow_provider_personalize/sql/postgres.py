@@ -50,9 +50,12 @@ class PostgresTable(SqlTable):
         return self.connection.cursor(cursor_factory=cursor)
 
     def begin_reading(self, values: Mapping[str, Any]) -> None:
-        """Only read, and take one snapshot for all statements."""
+        """Only read, take one snapshot for all statements, and compare slices as the large sets that they are."""
         read_only(self.connection)
         self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        # Until the table's next ANALYZE, a slice that was just loaded is thought to have a row or none, and each of its
+        # rows would be compared with each of the other slice's. Not all that resembles PostgreSQL has the setting.
+        self.execute("SELECT set_config(name, 'off', true) FROM pg_catalog.pg_settings WHERE name = 'enable_nestloop'")
 
     def describe(self) -> Mapping[str, TableColumn] | None:
         """Return the columns, from the catalogue, and note how each is written."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -228,6 +229,27 @@ def test_what_cannot_be_checked_is_said(target, two_nights, arguments, message):
 def test_a_table_that_is_none_of_ours_is_told(target, two_nights, arguments, message):
     with pytest.raises(TableMismatchError, match=message):
         check(target, **arguments)
+
+
+@POSTGRES
+def test_slices_without_statistics_are_not_compared_row_by_row(target, two_nights):
+    from airflow_provider_personalize.sql.opening import open_table
+    from airflow_provider_personalize.sql.query import database_hook
+
+    opened = open_table(database_hook(target.conn_id), "recs", None)
+    with closing(opened.connection):
+        table = OutputTable(opened)
+        statements = []
+        opened.execute = lambda sql, values=(): (
+            statements.append((sql, values)),
+            type(opened).execute(opened, sql, values),
+        )
+        table.overlap(TODAY, YESTERDAY)
+        [(sql, values)] = statements
+        type(opened).execute(opened, f"EXPLAIN {sql}", values)
+        plan = str(opened.cursor.fetchall())
+    assert "Join" in plan
+    assert "Nested Loop" not in plan
 
 
 @POSTGRES
