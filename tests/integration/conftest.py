@@ -20,6 +20,7 @@ from tests.integration.load_support import (
     Target,
     mariadb,
 )
+from tests.integration.spark_support import spark_session
 
 if TYPE_CHECKING:
     from airflow_provider_personalize.local import LocalPersonalize
@@ -73,6 +74,13 @@ def local(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalPersonalize]:
         yield service
 
 
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory):
+    """A session of Spark, for this session alone."""
+    with spark_session(tmp_path_factory.mktemp("spark")) as session:
+        yield session
+
+
 @pytest.fixture
 def output(tmp_path):
     """A folder for output files."""
@@ -86,10 +94,23 @@ def mariadb_port(tmp_path_factory):
         yield port
 
 
-@pytest.fixture(params=["postgres", "sqlite", "mysql", "mysql-files", "mysql-connector", "duckdb", "generic"])
-def target(request, tmp_path, airflow_connection, monkeypatch) -> Target:
-    """Each database in turn; ``generic`` is SQLite as any database that has no sink of its own."""
-    kind = request.param
+#: Each database; ``generic`` is SQLite as any database that has no sink of its own.
+DATABASES = ["postgres", "sqlite", "mysql", "mysql-files", "mysql-connector", "duckdb", "generic"]
+
+
+@pytest.fixture(params=DATABASES)
+def target(request, open_database) -> Target:
+    """Each database in turn."""
+    return open_database(request.param)
+
+
+@pytest.fixture
+def open_database(request, tmp_path, airflow_connection, monkeypatch) -> Callable[[str], Target]:
+    """A function that opens one of :data:`DATABASES`, empty."""
+    return partial(_database, request, tmp_path, airflow_connection, monkeypatch)
+
+
+def _database(request, tmp_path, airflow_connection, monkeypatch, kind: str) -> Target:
     if kind == "postgres":
         database = request.getfixturevalue("postgres")
         return PostgresTarget(database, airflow_connection("target", database.uri))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import boto3
 import pytest
@@ -48,17 +48,30 @@ def s3(moto, monkeypatch):
         assert "Uploads" not in client.list_multipart_uploads(Bucket="stage")
 
 
+@pytest.fixture
+def open_warehouse(request, s3, tmp_path, airflow_connection, monkeypatch):
+    """A function that opens the substitute of one; at the end, its statements are parsed in its dialect."""
+    pytest.importorskip("sqlglot", reason="needs sqlglot, which comes with fakesnow: make venv")
+    opened = []
+
+    def open_one(kind):
+        settings = {"conn_type": kind, "schema": "PUBLIC", "extra": {"account": "a", "database": "DB"}}
+        connection = airflow_connection("warehouse", json.dumps(settings))
+        if kind == "redshift":
+            opened.append(RedshiftTarget(request.getfixturevalue("postgres"), connection, monkeypatch))
+        else:
+            opened.append(stack.enter_context(snowflake(tmp_path, connection, monkeypatch)))
+        return opened[-1]
+
+    with ExitStack() as stack:
+        yield open_one
+    for target in opened:
+        parsed(target.statements, target.dialect)
+
+
 @pytest.fixture(params=["redshift", "snowflake"])
-def warehouse(request, s3, tmp_path, airflow_connection, monkeypatch):
-    settings = {"conn_type": request.param, "schema": "PUBLIC", "extra": {"account": "a", "database": "DB"}}
-    connection = airflow_connection("warehouse", json.dumps(settings))
-    if request.param == "redshift":
-        target = RedshiftTarget(request.getfixturevalue("postgres"), connection, monkeypatch)
-        yield target
-    else:
-        with snowflake(tmp_path, connection, monkeypatch) as target:
-            yield target
-    parsed(target.statements, target.dialect)
+def warehouse(request, open_warehouse):
+    return open_warehouse(request.param)
 
 
 def held(warehouse, table="recs"):

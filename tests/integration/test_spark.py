@@ -10,66 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_personalize.output.reader import OutputReader
-from airflow_provider_personalize.output.rows import RELATED_ITEMS, USER_RECOMMENDATIONS, USER_SEGMENTS, Column
 from airflow_provider_personalize.spark import personalize_output
 from tests.integration.load_support import line, rows
-from tests.integration.spark_support import PYTHON, SparkError, environment, needs_java, spark_session
-from tests.unit.test_output import DEEP
-from tests.unit.test_output_agrees import FRAMES, ODD
-
-#: Where each kind is the kind of the load, since a line of it comes first.
-FIRST = {
-    USER_RECOMMENDATIONS: line("first", "a"),
-    RELATED_ITEMS: '{"input": {"itemId": "first"}, "output": {"recommendedItems": ["a"], "scores": null}}',
-    USER_SEGMENTS: '{"input": {"itemId": "first"}, "output": {"usersList": ["a"]}, "error": null}',
-}
-FORMS = [
-    (
-        '{"input":{"userId":"891","itemList":["27"],"filterValues":{"G":"\\"horror\\"", "A": "b"}},'
-        '"output":{"recommendedItems":["27","101"],"scores":[0.48421,0.28133]}}'
-    ),
-    '{"input":{},"output":{"recommendedItems":["1"]}}',
-    (
-        '{"input":{"itemId":"40"},"output":{"recommendedItems":["36","50"],"theme":"Strong lead",'
-        '"itemsThemeRelevanceScores":[0.199,null]}}'
-    ),
-    '{"input": {"itemAttributes": "ITEMS.CATEGORY_L1 = \\"tools\\""}, "output": {"usersList": ["2131"]}}',
-    '{"itemAttributes": "ITEMS.genres = \\"Comedy\\"", "output": {"recommendedUsers": ["25"]}}',
-    '{"input":{"userId":"4638"}, "output": {"recommendedItems": ["296", "1"]}, {"scores": [0.0009785, 0.000976]}}',
-    '{"input": {"itemId": "105"}, "output": {"recommendedItems": ["106"]}, }',
-    '{"input":{"userId":"u"},"output":{"recommendedItems":["a","b","c","d","e"],"scores":[1,null,NaN,"NaN"]},"error":""}',
-    '{"input":{"userId":"\\ud83d\\ude00"},"output":{"recommendedItems":["\\"\\\\\\n\\t,","é\u2028\x85","]},["]}}',
-    '{"input":{"userId":"none"},"output":{"recommendedItems":[]}}',
-    '{"input":{"userId":"x"},"output":{"recommendedItems":[]},"error":"User error: Required fields"}',
-    '{"input":{"userId":"u"},"output":null,"error":"a\\u0000b\\ud800%s"}' % ("c" * 5_000),
-    '{"input":{"userId":"x"},"output":{"recommendedItems":["a",5]}}',
-    '{"input":{"userId":"x"},"output":{"recommendedItems":["a"],"scores":[1,2]}}',
-    *(nested.decode() for nested in DEEP if len(nested) < 2_000),
-    *(frame % value for frame in FRAMES for value in ODD if len(value) < 10_000),
-]
-
-
-def objects(first: str) -> dict[str, bytes]:
-    """Return objects of all forms of lines, in all wrappings; each begins with this line."""
-    lines = [text.encode("utf-8", "surrogatepass") for text in [first, *FORMS]]
-    odd = [first.encode(), b"\xff\x00{", b" \t" + first.encode() + b" \r", b"", b"\xa0", b"nope", b"\x0b\x0c", b"end"]
-    return {
-        "a.json.out": b"\n".join(lines),
-        "b CRLF {1}.json.out": b"\r\n".join(odd) + b"\r\n",
-        "c.json.out": b"\xef\xbb\xbf" + b"\n \n\n\xef\xbb\xbf".join([b"nope", *odd]) + b"\n\n",
-        "d.json.out.gz": gzip.compress(b"\n".join(odd)) + b"\0\0" + gzip.compress(b"\n" + first.encode()) + b"garbage",
-        "e.json.out": gzip.compress(b"\xef\xbb\xbfbad\n" + b"\n".join(lines[:20])),
-        "f.json.out": b"",
-        "g.json.out": b"\xef\xbb\xbf",
-        "h.json.out": b"\xef\xbb\xbf\n\n",
-    }
-
-
-@pytest.fixture(scope="module")
-def spark(tmp_path_factory):
-    with spark_session(tmp_path_factory.mktemp("spark")) as session:
-        yield session
+from tests.integration.spark_support import PYTHON, SparkError, environment, needs_java
 
 
 def read_parquet(folder: Path) -> list[tuple]:
@@ -77,38 +20,6 @@ def read_parquet(folder: Path) -> list[tuple]:
 
     with duckdb.connect() as connection:
         return connection.execute(f"SELECT * FROM read_parquet('{folder}/*.parquet')").fetchall()
-
-
-@pytest.mark.parametrize("kind", FIRST, ids=repr)
-def test_rows_and_rejects_are_those_of_the_loader(spark, tmp_path, kind):
-    folder = tmp_path / "output"
-    folder.mkdir()
-    for name, data in objects(FIRST[kind]).items():
-        (folder / name).write_bytes(data)
-    rejects: list[tuple] = []
-    reader = OutputReader(on_reject=rejects.append)
-    columns = (*kind.columns, Column("filters", "text", "filter_values"))
-    expected = [
-        (*row, "2026-11-22", None, 7, 0.5, True)
-        for path in sorted(folder.iterdir())
-        for batch in reader.read(path.as_uri(), [path.read_bytes()])
-        for row in batch.rows(columns)
-    ]
-    target = tmp_path / "lake"
-    counts = spark.run(
-        output_uri=folder.as_uri() + "/",
-        target_uri=target.as_uri() + "/",
-        max_reject_rate=1.0,
-        filter_values_column="filters",
-        extra_columns={"run_date": "2026-11-22", "nothing": None, "number": 7, "share": 0.5, "flag": True},
-    )
-    assert (counts["lines"], counts["rows"], counts["rejects"]) == (reader.lines, len(expected), len(rejects))
-    assert len(rejects) > 100
-    [loaded] = [path for path in target.iterdir() if path.name != "_rejects"]
-    assert {path.as_uri() for path in loaded.glob("*.parquet")} == set(counts["data_files"])
-    assert sorted(read_parquet(loaded), key=repr) == sorted(expected, key=repr)
-    found = read_parquet(target / "_rejects" / loaded.name)
-    assert sorted(row[1:] for row in found) == sorted(map(tuple, rejects))
 
 
 def test_a_table_of_iceberg_in_every_write_mode(spark, tmp_path):
@@ -162,9 +73,11 @@ def test_too_many_rejects_publish_nothing(spark, tmp_path):
     spark.run(**given, max_reject_rate=0.5)
     # A retry, of output that was mended, writes to the same place.
     output.write_text(line("v", "a"))
-    spark.run(**given)
+    extra = {"run_date": "2026-11-22", "nothing": None, "number": 7, "share": 0.5, "flag": True}
+    done = spark.run(**given, extra_columns=extra)
     [loaded] = [path for path in (tmp_path / "lake").iterdir() if path.name != "_rejects"]
-    assert read_parquet(loaded) == rows("v", "a")
+    assert {path.as_uri() for path in loaded.glob("*.parquet")} == set(done["data_files"])
+    assert read_parquet(loaded) == [(*row, *extra.values()) for row in rows("v", "a")]
     assert list((tmp_path / "lake" / "_rejects").iterdir()) == []
 
 
