@@ -3,7 +3,8 @@
 
 For people rather than schedules: **Trigger** opens a form that asks what to make, for whom, and where to put it. No
 code, no ARNs. A job costs money and cannot be stopped, so what cannot work is refused before anything is submitted: by
-the form, or by the first task, which fails once, with a sentence in its log for each thing that is wrong.
+the first task, which fails once, with a sentence in its log for each thing that is wrong. The last task shows ten of
+the rows, and where all of them lie.
 
 It runs as it is against the local stand-in (`make airflow`). Against AWS, give the connections `aws_default` and
 `postgres_default`, and set these Airflow variables.
@@ -13,6 +14,7 @@ It runs as it is against the local stand-in (`make airflow`). Against AWS, give 
 | `personalize_bucket` | the S3 bucket for the jobs' input and output |
 | `personalize_role_arn` | the role that Personalize reads and writes that bucket with |
 | `personalize_arn_prefix` | what the ARNs of your solutions and filters begin with |
+| `personalize_max_results` | the most results of one job, all lines together; by default 10,000,000 |
 
 A query of the form only reads, whatever it says, and reads with the rights of the connection `postgres_default`: give
 that one no more than it needs.
@@ -22,7 +24,10 @@ that one no more than it needs.
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import logging
 import re
 from contextlib import closing
 from datetime import timedelta
@@ -37,12 +42,16 @@ from airflow_provider_personalize.operators.batch import (
     PersonalizeCreateBatchInferenceJobOperator,
     PersonalizeCreateBatchSegmentJobOperator,
 )
+from airflow_provider_personalize.operators.costs import configured_prices, count_batch, log_estimate
 from airflow_provider_personalize.operators.preflight import preflight
-from airflow_provider_personalize.service.expressions import filter_placeholders
+from airflow_provider_personalize.output.rows import RELATED_ITEMS, USER_RECOMMENDATIONS, USER_SEGMENTS
+from airflow_provider_personalize.service.expressions import read_filter
 from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB
-from airflow_provider_personalize.service.recipes import find_recipe
+from airflow_provider_personalize.service.recipes import ITEM, find_recipe
 from airflow_provider_personalize.sql.query import database_hook, stream_query
 from airflow_provider_personalize.sql.statements import single_statement
+from airflow_provider_personalize.targets.plan import LoadPlan
+from airflow_provider_personalize.targets.sql import open_target
 from airflow_provider_personalize.transfers.personalize_to_sql import PersonalizeToSqlOperator
 from airflow_provider_personalize.transfers.sql_to_personalize import SqlToPersonalizeInputOperator
 
@@ -53,6 +62,8 @@ except ImportError:  # Airflow 2
     from airflow.decorators import task
     from airflow.models.param import Param
 
+log = logging.getLogger(__name__)
+
 AWS = "aws_default"
 WAREHOUSE = "postgres_default"
 
@@ -60,8 +71,12 @@ BUCKET = "{{ var.value.get('personalize_bucket', 'personalize-local') }}"
 ROLE = "{{ var.value.get('personalize_role_arn', 'arn:aws:iam::123456789012:role/personalize-local') }}"
 ARN = "{{ var.value.get('personalize_arn_prefix', 'arn:aws:personalize:us-east-1:123456789012') }}"
 FOLDER = f"s3://{BUCKET}/batch_on_demand/{{{{ run_id | replace(':', '') | replace('+', '_') }}}}"
-NAME = "^[a-zA-Z0-9][a-zA-Z0-9_-]{0,62}$"
+#: The most results of one job, all lines together: what anybody may ask for who can press the button.
+MOST = 10_000_000
+MOST_RESULTS = f"{{{{ var.value.get('personalize_max_results', {MOST}) }}}}"
 
+# No patterns: what Airflow says of those is JSON Schema. The first task says what is wrong in sentences.
+# No sections, since Airflow shows all but one of them shut.
 PARAMS = {
     "job": Param(
         "inference",
@@ -70,14 +85,12 @@ PARAMS = {
         description="Recommendations and related items for what you ask for, or the users who would like it most.",
         enum=["inference", "segment"],
         values_display={"inference": "Recommendations (batch inference)", "segment": "User segments (batch segment)"},
-        section="What",
     ),
     "solution": Param(
         "user-personalization",
         type="string",
         title="Solution",
         description="The solution's name in Personalize. Its newest active version is used.",
-        pattern=NAME,
         examples=[
             "user-personalization",
             "personalized-ranking",
@@ -86,16 +99,15 @@ PARAMS = {
             "item-affinity",
             "item-attribute-affinity",
         ],
-        section="What",
     ),
     "num_results": Param(
         10,
         type="integer",
         title="Number of results",
         description="How many items, or users, for each line.",
+        # The form itself keeps to these two, without a word.
         minimum=1,
         maximum=5_000_000,
-        section="What",
     ),
     "ids_from": Param(
         "query",
@@ -103,7 +115,6 @@ PARAMS = {
         title="Where the ids come from",
         enum=["query", "s3"],
         values_display={"query": "A query", "s3": "Files on S3"},
-        section="For whom",
     ),
     "sql": Param(
         "SELECT user_id FROM subscribers WHERE subscribed",
@@ -111,33 +122,26 @@ PARAMS = {
         format="multiline",
         title="Query",
         description="Its columns say what a line holds: user_id; user_id and item_list; item_id; or item_attributes.",
-        section="For whom",
     ),
     "input_uri": Param(
         None,
         type=["null", "string"],
         title="Folder on S3",
         description="Input that is there already, as s3://bucket/folder/ with the slash at its end.",
-        pattern="^s3://[^/]+/.*/$",
-        maxLength=256,
-        section="For whom",
     ),
     "filter": Param(
         None,
         type=["null", "string"],
         title="Filter",
         description="The filter's name in Personalize.",
-        pattern=NAME,
-        section="Options",
     ),
     "filter_values": Param(
         None,
-        type=["null", "object"],
+        # As text for people; programs may give an object of lists.
+        type=["null", "string", "object"],
+        format="multiline",
         title="Values for the filter",
-        description='One list for each placeholder of the filter: {"GENRES": ["Comedy", "Drama"]}',
-        additionalProperties={"type": "array", "items": {"type": ["string", "number"]}, "minItems": 1},
-        propertyNames={"pattern": "^[A-Za-z][A-Za-z0-9_]*$"},
-        section="Options",
+        description="One line for each placeholder of the filter: GENRES = Comedy, Drama",
     ),
     "exploration_weight": Param(
         None,
@@ -146,15 +150,12 @@ PARAMS = {
         description="User personalization only: from 0 (what is proven) to 1 (what is new).",
         minimum=0,
         maximum=1,
-        section="Options",
     ),
     "table": Param(
         "on_demand",
         type="string",
         title="Table",
         description="The table to load into. It is made if it is missing.",
-        pattern="^[A-Za-z_][A-Za-z0-9_]{0,62}$",
-        section="Where to",
     ),
     "write_mode": Param(
         "replace_slice",
@@ -167,18 +168,74 @@ PARAMS = {
             "append": "Keep them",
             "replace": "Replace all",
         },
-        section="Where to",
     ),
     "label": Param(
         "on demand",
         type="string",
         title="Label",
         description="Stands in the column label of every row, to tell them from others.",
-        minLength=1,
-        maxLength=100,
-        section="Where to",
     ),
 }
+
+
+def in_a_line(words: Any) -> str:
+    """Return values as they stand in the form."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(words if isinstance(words, list) else [words])
+    return line.getvalue()
+
+
+def filter_values_of(text: str | dict[str, Any] | None) -> tuple[dict[str, list[str]], list[str]]:
+    """
+    Read the values for the filter: a line for each placeholder, with commas between the values.
+
+    :param text: What stands in the form. A value with a comma stands in double quotes.
+    :return: The values by placeholder, and what is wrong.
+    """
+    if isinstance(text, dict):
+        text = "\n".join(f"{name} = {in_a_line(words)}" for name, words in text.items())
+    values: dict[str, list[str]] = {}
+    wrong = []
+    for number, line in enumerate((text or "").splitlines(), 1):
+        if not line.strip():
+            continue
+        name, equals, rest = line.partition("=")
+        name = name.strip().removeprefix("$")
+        given = [word.strip() for word in next(csv.reader([rest], skipinitialspace=True), []) if word.strip()]
+        place = f"Values for the filter, line {number}:"
+        if not equals or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+            wrong.append(f"{place} expected a placeholder, = and its values, as GENRES = Comedy, Drama; got {line!r}.")
+        elif not given:
+            wrong.append(f"{place} expected values for {name}, got none.")
+        elif name in values:
+            wrong.append(f"{place} {name} stands twice; put all of its values into one line.")
+        else:
+            values[name] = given
+    return values, wrong
+
+
+def what_is_misspelt(params: dict[str, Any]) -> list[str]:
+    """Return which fields cannot be right, each by itself."""
+    weight = params["exploration_weight"]
+    folder = (params["input_uri"] or "").strip()
+    name = r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,62}"
+    rules = {
+        "Solution: expected a name of letters, digits, - and _, got {solution!r}.": not re.fullmatch(
+            name, params["solution"]
+        ),
+        "Filter: expected a name of letters, digits, - and _, got {filter!r}.": bool(params["filter"])
+        and not re.fullmatch(name, params["filter"]),
+        "Number of results: expected 1 or more, got {num_results}.": params["num_results"] < 1,
+        "Folder on S3: expected s3://bucket/folder/ with the slash at its end, got {input_uri!r}.": bool(folder)
+        and not re.fullmatch(r"s3://[^/]+/(.*/)?", folder),
+        "Exploration: expected a number from 0 to 1, got {exploration_weight}.": (
+            weight is not None and not 0 <= weight <= 1
+        ),
+        "Table: expected a name of letters, digits and _, not longer than 63, that begins with a letter or _, got "
+        "{table!r}.": not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", params["table"]),
+        "Label: expected 1 to 100 characters, got {label!r}.": not 1 <= len(params["label"].strip()) <= 100,
+    }
+    return [sentence.format(**params) for sentence, broken in rules.items() if broken]
 
 
 def what_is_wrong(params: dict[str, Any]) -> list[str]:
@@ -207,61 +264,126 @@ def what_is_wrong(params: dict[str, Any]) -> list[str]:
     return [sentence for sentence, broken in rules.items() if broken]
 
 
-def what_is_refused(asked: dict[str, Any], arn: str, written: dict[str, Any]) -> list[str]:
-    """Return what the service or the database would refuse: a solution, a filter, the folder or the query."""
-    wrong, hook, recipe = [], PersonalizeHook(aws_conn_id=AWS), None
-    kind = BATCH_INFERENCE_JOB if asked["job"] == "inference" else BATCH_SEGMENT_JOB
-    request: dict[str, Any] = {"numResults": asked["num_results"], "batchInferenceJobConfig": written["config"]}
-    try:
-        request["solutionVersionArn"] = hook.newest_active_version(f"{arn}:solution/{asked['solution']}")
-        version = hook.conn.describe_solution_version(solutionVersionArn=request["solutionVersionArn"])
-        recipe = find_recipe(version["solutionVersion"].get("recipeArn", ""))
-    except PersonalizeError as error:
-        wrong.append(f"Solution: {error}")
-    placeholders = frozenset(written["parameters"])
-    if asked["filter"]:
-        request["filterArn"] = f"{arn}:filter/{asked['filter']}"
-        try:
-            found = hook.conn.describe_filter(filterArn=request["filterArn"])["filter"]
-            placeholders = filter_placeholders(found.get("filterExpression", ""))
-        except hook.conn.exceptions.ResourceNotFoundException as error:
-            wrong.append(f"Filter: {error}")
+def none_of_that_name(what: str, name: str, there: list[str]) -> str:
+    """Return that there is no solution, or filter, of a name, and which there are."""
+    return f"{what}: there is none of the name {name!r}. There are: {', '.join(sorted(there)[:20]) or 'none'}."
+
+
+def what_is_refused(asked: dict[str, Any], arn: str, written: dict[str, Any], most: int) -> list[str]:
+    """
+    Return what the service or the database would refuse: a solution, a filter, the folder, the query or the table.
+
+    :param asked: The form.
+    :param arn: What the ARNs of solutions and filters begin with.
+    :param written: What the first task returns. What the job is made of is added to it.
+    :param most: The most results of one job.
+    """
+    hook = PersonalizeHook(aws_conn_id=AWS)
+    version, of_filter, wrong = what_is_there(hook, asked, arn)
     if wrong:
         return wrong
+    recipe = find_recipe(version.get("recipeArn", ""))
+    kind = BATCH_INFERENCE_JOB if asked["job"] == "inference" else BATCH_SEGMENT_JOB
+    request: dict[str, Any] = {
+        "solutionVersionArn": version["solutionVersionArn"],
+        "numResults": asked["num_results"],
+        "batchInferenceJobConfig": written["config"],
+    }
+    if written["config"] and recipe and "user-personalization" not in recipe.name:
+        wrong.append(f"Exploration: leave it empty for {recipe.name}; only User-Personalization explores.")
+    wrong += what_the_table_lacks(asked, recipe)
     if asked["ids_from"] == "s3":
         request["jobInput"] = {"s3DataSource": {"path": asked["input_uri"]}}
+        request |= {"filterArn": of_filter["filterArn"]} if of_filter else {}
         try:
-            preflight(hook, kind, request, whole=False)
+            seen = preflight(hook, kind, request, whole=False)
+            written["counts"] = count_batch(hook, request, seen=seen, max_lines=None, max_results_total=most)
         except PersonalizeError as error:
             wrong.append(str(error))
         return wrong
-    if placeholders != frozenset(written["parameters"]):
-        wanted, given = (", ".join(sorted(names)) or "none" for names in (placeholders, written["parameters"]))
-        wrong.append(f"Values for the filter: expected values for {wanted}, got values for {given}.")
+    check, placeholders = InputCheck(recipe), read_filter(of_filter.get("filterExpression", ""))
+    check.check_request(kind, request)
+    check.check_filter(kind, placeholders)
+    wrong += map(str, check.problems)
+    given, known = frozenset(written["parameters"]), placeholders.required | placeholders.optional
+    if not placeholders.required <= given <= known:
+        told, got = (", ".join(sorted(names)) or "none" for names in (known, given))
+        wrong.append(f"Values for the filter: expected values for {told}, got values for {got}.")
+    return wrong or what_the_query_lacks(asked, written, recipe, most)
+
+
+def what_is_there(
+    hook: PersonalizeHook, asked: dict[str, Any], arn: str
+) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+    """Return the solution's newest version and the filter, as the service describes them, and what is wrong."""
+    missing, wrong = hook.conn.exceptions.ResourceNotFoundException, []
+    version: dict[str, Any] = {}
+    of_filter: dict[str, Any] = {}
     try:
-        check = InputCheck(recipe, placeholders=placeholders)
-        check.check_request(kind, request)
-        check.raise_for_problems()
+        hook.conn.describe_solution(solutionArn=f"{arn}:solution/{asked['solution']}")
+        version = hook.describe_version(hook.newest_active_version(f"{arn}:solution/{asked['solution']}"))
+    except missing:
+        there = [solution["name"] for solution in hook.conn.list_solutions(maxResults=100)["solutions"]]
+        wrong.append(none_of_that_name("Solution", asked["solution"], there))
     except PersonalizeError as error:
-        wrong.append(str(error))
-    return wrong or what_the_query_lacks(written, recipe)
-
-
-def what_the_query_lacks(written: dict[str, Any], recipe: Any) -> list[str]:
-    """Run the query as far as its first rows, and return why they cannot be the input."""
+        wrong.append(f"Solution: {error}")
     try:
-        with stream_query(database_hook(WAREHOUSE), written["sql"], written["parameters"]) as rows:
-            lines = InputRows(rows.columns, filter_values=written["filter_values"], recipe=recipe)
+        if asked["filter"]:
+            of_filter = hook.conn.describe_filter(filterArn=f"{arn}:filter/{asked['filter']}")["filter"]
+    except missing:
+        there = [each["name"] for each in hook.conn.list_filters(maxResults=100)["Filters"]]
+        wrong.append(none_of_that_name("Filter", asked["filter"], there))
+    groups = {found["datasetGroupArn"] for found in (version, of_filter) if found.get("datasetGroupArn")}
+    if len(groups) > 1:
+        wrong.append("Filter: expected one of the solution's own dataset group, got one of another.")
+    return version, of_filter, wrong
+
+
+def what_the_table_lacks(asked: dict[str, Any], recipe: Any) -> list[str]:
+    """Return why the table could not take the rows, before anybody pays for them; nothing is changed."""
+    if recipe is None or len(recipe.lines) != 1:
+        return []
+    rows = RELATED_ITEMS if recipe.lines == (ITEM,) else USER_RECOMMENDATIONS
+    rows = USER_SEGMENTS if asked["job"] == "segment" else rows
+    plan = LoadPlan("the form", write_mode=asked["write_mode"], extra={"label": asked["label"]})
+    try:
+        with open_target(database_hook(WAREHOUSE), plan, asked["table"]) as target:
+            target.columns = plan.columns(rows)
+            target.begin()
+            target.check_table()
+    except PersonalizeError as error:
+        return [f"Table: {error}"]
+    return []
+
+
+def what_the_query_lacks(asked: dict[str, Any], written: dict[str, Any], recipe: Any, most: int) -> list[str]:
+    """Run the query as far as its first rows, and count them all; return why they cannot be the input."""
+    hook, prices = database_hook(WAREHOUSE), configured_prices(log)
+    try:
+        with stream_query(hook, written["sql"], written["parameters"]) as rows:
+            encoder = InputRows(rows.columns, filter_values=written["filter_values"], recipe=recipe)
             first = next(iter(rows), None)
             if first is None:
                 return ["Query: expected at least one row, got none."]
-            lines.encode(first.rows())
+            encoder.encode(first.rows())
+        counting = f"SELECT count(*) AS lines FROM ({alone(written['sql'])}\n) AS asked"  # noqa: S608 - as above
+        with stream_query(hook, counting, written["parameters"]) as rows:
+            [(lines,)] = next(iter(rows)).rows()
     except Exception as error:
         # The names that every driver has for what another try would not heal.
         refusals = {"ProgrammingError", "DataError", "InternalError", "NotSupportedError", PersonalizeError.__name__}
         if not refusals & {base.__name__ for base in type(error).__mro__}:
             raise
         return [f"Query: {str(error).removeprefix('sql: ').strip()}"]
+    results = lines * asked["num_results"]
+    if results > most:
+        asked_for = f"the query has {lines:,} rows, so {asked['num_results']:,} for each are {results:,} in all"
+        return [f"Number of results: {asked_for}; at most {most:,} may be asked for here. Ask for fewer."]
+    cost = prices.of_results(results)
+    log.info("Lines: %s, results: %s.", f"{lines:,}", f"{results:,}")
+    if cost is not None:
+        log_estimate(log, cost, f"{results:,} results", "price_per_1000_results")
+    written["counts"] = {"lines": lines, "results": results, "estimated_cost": cost}
     return []
 
 
@@ -292,13 +414,14 @@ with DAG(
     tags=["personalize", "example"],
 ):
 
-    @task(multiple_outputs=True)
-    def check(arn: str = "", params: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Refuse what cannot work; return the query with the filter's values, and the exploration settings."""
+    @task(multiple_outputs=True, task_display_name="Check the form")
+    def check(arn: str = "", most: str = "", params: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Refuse what cannot work; return the query with the filter's values, and what the job is made of."""
         asked = dict(params or {})
-        refuse(what_is_wrong(asked))
+        given, wrong = filter_values_of(asked["filter_values"])
+        refuse([*what_is_misspelt(asked), *wrong, *what_is_wrong(asked)])
         # The values travel as parameters of the query: each becomes a column, the same in all rows.
-        values = {name: json.dumps(given) for name, given in (asked["filter_values"] or {}).items()}
+        values = {name: json.dumps(words) for name, words in given.items()}
         columns = "".join(f', CAST(%({name})s AS text) AS "{name}"' for name in values)
         query = asked["sql"] or ""
         if values:
@@ -310,26 +433,46 @@ with DAG(
             "parameters": values,
             "filter_values": {name: name for name in values},
             "config": {} if weight is None else {"itemExplorationConfig": {"explorationWeight": str(weight)}},
+            "counts": None,
         }
-        refuse(what_is_refused(asked, arn, written))
+        refuse(what_is_refused(asked, arn, written, int(most or MOST)))
         return written
 
-    @task.branch
+    @task.branch(task_display_name="Where the ids come from")
     def where_from(ids_from: str) -> str:
         """Write the query's ids, or take the files that are there."""
         return "write_input" if ids_from == "query" else "which_job"
 
-    @task.branch(trigger_rule="none_failed")
+    @task.branch(trigger_rule="none_failed", task_display_name="Which kind of job")
     def which_job(job: str) -> str:
         """Go on with the job that was asked for."""
         return job
 
-    checked = check(ARN)
+    @task(task_display_name="Show ten of the rows")
+    def show(table: str, label: str, loaded: dict[str, Any]) -> dict[str, Any]:
+        """Show ten of the rows that were loaded, and say where all of them lie."""
+        hook = database_hook(WAREHOUSE)
+        query = f'SELECT * FROM "{table}" WHERE label = %s ORDER BY 1, 2 LIMIT 10'  # noqa: S608 - check has read it
+        with closing(hook.get_conn()) as connection, closing(connection.cursor()) as cursor:
+            cursor.execute(query, [label])
+            names = [column[0] for column in cursor.description]
+            rows = [dict(zip(names, map(str, row), strict=True)) for row in cursor.fetchall()]
+        quoted = label.replace("'", "''")
+        where = f"""SELECT * FROM "{table}" WHERE label = '{quoted}'"""  # noqa: S608 - for a person to copy
+        for row in rows:
+            log.info("%s", "   ".join(f"{name}: {value}" for name, value in row.items()))
+        log.info("Rows of this run: %s, in the table %s of the connection %s.", loaded["rows"], table, WAREHOUSE)
+        log.info("%s", where)
+        return {"rows": rows, "where": where, "loaded": loaded["rows"]}
+
+    checked = check(ARN, MOST_RESULTS)
     source = where_from("{{ params.ids_from }}")
     job = which_job("{{ params.job }}")
 
     write_input = SqlToPersonalizeInputOperator(
         task_id="write_input",
+        task_display_name="Write the input",
+        doc_md="Write the query's rows to S3, as the lines of the job's input.",
         sql=checked["sql"],
         parameters=checked["parameters"],
         filter_values=checked["filter_values"],
@@ -346,18 +489,30 @@ with DAG(
         "num_results": "{{ params.num_results }}",
         "role_arn": ROLE,
         "validate_input": "whole",
+        "max_results_total": MOST_RESULTS,
         "deferrable": True,
         # Somebody is waiting for it.
         "poll_interval": 10,
         "aws_conn_id": AWS,
     }
     inference = PersonalizeCreateBatchInferenceJobOperator(
-        task_id="inference", batch_inference_job_config=checked["config"], **request
+        task_id="inference",
+        task_display_name="Make recommendations",
+        doc_md="Create the batch inference job, and wait for it in the triggerer.",
+        batch_inference_job_config=checked["config"],
+        **request,
     )
-    segment = PersonalizeCreateBatchSegmentJobOperator(task_id="segment", **request)
+    segment = PersonalizeCreateBatchSegmentJobOperator(
+        task_id="segment",
+        task_display_name="Make segments",
+        doc_md="Create the batch segment job, and wait for it in the triggerer.",
+        **request,
+    )
 
     load = PersonalizeToSqlOperator(
         task_id="load",
+        task_display_name="Load the rows",
+        doc_md="Load the job's output into the table, all of it or nothing.",
         job_arn="{{ ti.xcom_pull(['inference', 'segment']) | select | first }}",
         sql_conn_id=WAREHOUSE,
         table="{{ params.table }}",
@@ -369,3 +524,4 @@ with DAG(
 
     checked >> source >> [write_input, job]
     write_input >> job >> [inference, segment] >> load
+    show("{{ params.table }}", "{{ params.label }}", load.output)
