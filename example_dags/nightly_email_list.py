@@ -92,7 +92,7 @@ RECOMMENDATIONS = Asset("recommendations")
 RUN_DATE = "{{ (dag_run.logical_date or dag_run.run_after) | ds }}"
 FOLDER = f"s3://{BUCKET}/nightly_email_list/{{{{ (dag_run.logical_date or dag_run.run_after) | ts_nodash }}}}"
 
-APPROVE, REFUSE = "Approve", "Refuse"
+APPROVE, REJECT = "Approve", "Reject"
 #: The SNS topic to tell; read when the file is, since it decides what the DAG has.
 TOPIC = os.environ.get("PERSONALIZE_ALERTS_TOPIC")
 
@@ -361,8 +361,8 @@ with DAG(
             task_id="approve",
             subject=f"Send the emails of {RUN_DATE}?",
             body="{{ ti.xcom_pull('ask', key='question') }}",
-            options=[APPROVE, REFUSE],
-            defaults=REFUSE,
+            options=[APPROVE, REJECT],
+            defaults=REJECT,
             response_timeout=timedelta(hours=12),
         )
         asked >> approve >> decided

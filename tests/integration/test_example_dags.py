@@ -330,6 +330,13 @@ def test_runs(
     CHECKS[path.stem](shop, tmp_path, run_date)
     if path.stem == "nightly_delta":
         assert "New: 1, changed: 1, gone: 1." in log()
+    if path == ON_DEMAND:
+        [show] = [ti for ti in run.get_task_instances() if ti.task_id == "show"]
+        shown = show.xcom_pull(task_ids="show")
+        assert [(row["user_id"], row["rank"], row["label"]) for row in shown["rows"]] == [
+            ("1", str(rank), "on demand") for rank in range(1, 11)
+        ]
+        assert len(shop.execute(shown["where"])) == shown["loaded"] == 6320
     if path == NIGHTLY:
         # Other DAGs are told of rows that have passed the check, not before.
         assert outlets_of(path) == {"announce": ["recommendations"]}
@@ -420,8 +427,8 @@ class TestNightly:
         ("answer", "goes_on", "row"),
         [
             (("Approve", {"id": "7", "name": "ann"}), True, ("approved", "ann", "too few")),
-            (("Refuse", {"id": "7", "name": None}), False, ("refused", "7", "too few")),
-            (("Refuse", None), False, ("refused", None, "too few")),
+            (("Reject", {"id": "7", "name": None}), False, ("refused", "7", "too few")),
+            (("Reject", None), False, ("refused", None, "too few")),
             (None, True, ("not asked", None, "too few")),
         ],
     )
