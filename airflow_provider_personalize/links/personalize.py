@@ -103,6 +103,22 @@ def persist_job_links(context: Context, operator: Any, job: ResourceStatus) -> N
         )
 
 
+def job_url(operator: Any, arn: str) -> str:
+    """
+    Return the address at which a job, or any other resource, can be looked at; empty where none is known.
+
+    :param operator: The operator that works with it.
+    :param arn: Its ARN.
+    """
+    where = parse_arn(arn)
+    return PersonalizeJobLink().format_link(
+        job_arn=arn,
+        region_name=where.region,
+        aws_domain=PersonalizeJobLink.get_aws_domain(where.partition),
+        stand_in=_stand_in(operator, where.account),
+    )
+
+
 def _stand_in(operator: Any, account: str) -> str | None:
     """Return the address of the stand-in, where a task works on it: the endpoint of its connection."""
     if account != _EXAMPLE_ACCOUNT:

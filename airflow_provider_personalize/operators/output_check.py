@@ -209,7 +209,7 @@ class PersonalizeOutputCheckOperator(ReadArguments, PersonalizeTaskMixin, AwsBas
             self._log_figures(now, before, results)
             send_figures(figures, self.table)
             details = self._details(table, now, loads, results)
-            origin = origin_of(context, self.hook, loads.sources) if self.report_uri else None
+            origin = origin_of(context, self, loads.sources) if self.report_uri else None
             page = self._page(table, figures, now, before, overlap, results, details, origin) if origin else None
         if page is None or not write_report(page, str(self.report_uri), self.hook, self.log):
             figures["report_uri"] = None

@@ -9,15 +9,13 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
-from urllib.parse import urlsplit
 
 from airflow_provider_personalize.compat import Context, get_current_context
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
-from airflow_provider_personalize.links.personalize import PersonalizeJobLink
+from airflow_provider_personalize.links.personalize import job_url
 from airflow_provider_personalize.links.reports import PersonalizeReportLink
 from airflow_provider_personalize.quality.report import Made, Origin, parse_report_uri
 from airflow_provider_personalize.quality.thresholds import Outcome
-from airflow_provider_personalize.service.names import parse_arn
 from airflow_provider_personalize.uris import S3Uri, parse_s3_uri, parse_uri_or_path
 
 
@@ -162,12 +160,12 @@ def _where_is(hook: PersonalizeHook, uri: str | None) -> dict[str, Any]:
     }
 
 
-def origin_of(context: Context, hook: PersonalizeHook, arns: Sequence[str]) -> Origin:
+def origin_of(context: Context, operator: Any, arns: Sequence[str]) -> Origin:
     """
     Return where a report comes from, as far as it is known: it is not worth a task.
 
     :param context: The task's context.
-    :param hook: The hook whose service the resources are of.
+    :param operator: The operator, whose service the resources are of.
     :param arns: The jobs that were loaded, or the solution version that is checked.
     """
     ti = context.get("ti")
@@ -175,16 +173,7 @@ def origin_of(context: Context, hook: PersonalizeHook, arns: Sequence[str]) -> O
     with suppress(Exception):
         # The run's own page on Airflow 3, and on Airflow 2 that of the task in the run's grid.
         run = run._replace(url=str(ti.log_url).partition("/tasks/")[0])  # type: ignore[union-attr]
-    return Origin(datetime.now(UTC), run, [Made(arn.partition("/")[2], _console_url(hook, arn)) for arn in arns])
-
-
-def _console_url(hook: PersonalizeHook, arn: str) -> str:
-    """Return the address of a resource in the AWS console; empty where the resource is not AWS's own."""
+    resources = [Made(arn.partition("/")[2]) for arn in arns]
     with suppress(Exception):
-        endpoint = urlsplit(str(hook.conn.meta.endpoint_url)).hostname or ""
-        if endpoint.endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws")):
-            where = parse_arn(arn)
-            link = PersonalizeJobLink()
-            domain = link.get_aws_domain(where.partition)
-            return link.format_link(region_name=where.region, aws_domain=domain, job_arn=arn)
-    return ""
+        resources = [Made(arn.partition("/")[2], job_url(operator, arn)) for arn in arns]
+    return Origin(datetime.now(UTC), run, resources)

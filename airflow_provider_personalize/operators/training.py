@@ -303,7 +303,7 @@ class PersonalizeSolutionVersionCheckOperator(ReadArguments, PersonalizeTaskMixi
         for outcome in results:
             level = self.log.warning if outcome.state in {"failed", "warned"} else self.log.info
             level("%s: %s.", outcome.state.capitalize(), outcome)
-        origin = origin_of(context, self.hook, [self.solution_version_arn]) if self.report_uri else None
+        origin = origin_of(context, self, [self.solution_version_arn]) if self.report_uri else None
         page = self._page(figures, results, origin) if origin else None
         is_written = page is not None and write_report(page, str(self.report_uri), self.hook, self.log)
         figures["report_uri"] = self.report_uri if is_written else None

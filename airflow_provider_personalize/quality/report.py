@@ -275,11 +275,23 @@ def _result_bars(now: Slice) -> list[dict[str, Any]]:
 def _top_bars(
     now: Slice, before: Slice | None, before_top: Mapping[str, int], titles: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    bars = []
-    for item, count in now.top_items:
-        earlier = before_top.get(item, 0) / before.entities if before and before.entities else None
-        bars.append({"label": titles.get(item, item), "share": count / now.entities, "before": earlier})
-    return bars
+    """Return the share of the entities that have each of the most frequent items, now and before."""
+    whole = before.entities if before else 0
+    shares = [
+        (titles.get(item, item), count / now.entities, before_top.get(item, 0) / whole if whole else None)
+        for item, count in now.top_items
+    ]
+    # So that they can be told apart also where the most frequent item is a rare one.
+    highest = max((max(share, earlier or 0) for _, share, earlier in shares), default=1)
+    return [
+        {
+            "label": label,
+            "share": share,
+            "width": share / highest,
+            "before": None if earlier is None else earlier / highest,
+        }
+        for label, share, earlier in shares
+    ]
 
 
 def _segment_bars(segments: Sequence[tuple[str, int, int | None]]) -> list[dict[str, Any]]:

@@ -381,6 +381,16 @@ def test_the_report_of_segments_shows_their_sizes_and_not_who_is_in_most(target,
 
 
 @POSTGRES
+def test_the_most_frequent_item_has_the_longest_bar_however_rare_it_is(target, output, tmp_path):
+    lines = [line(f"u{n}", *(["a"] if n < 2 else []), f"i{n}") for n in range(10)]
+    load(target, output.write(*lines))
+    report = tmp_path / "page.html"
+    check(target, report_uri=str(report))
+    bars = re.findall(r"<em>([\d.]+ %)</em>.*?width: ([\d.]+)%", report.read_text(encoding="utf-8"), re.DOTALL)
+    assert bars[:2] == [("20.0 %", "100.0"), ("10.0 %", "50.0")]
+
+
+@POSTGRES
 def test_a_chart_of_one_bar_is_a_sentence(target, output, tmp_path):
     for night in (YESTERDAY, TODAY):
         lines = output.write(line("u", "a"), line("v", "a"))
@@ -416,7 +426,8 @@ def test_the_report_says_where_it_comes_from(target, two_nights, tmp_path, monke
     monkeypatch.setattr(Task, "log_url", "javascript:alert(1)")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     check(target, ti=Task(), **arguments)
-    assert "href" not in report.read_text(encoding="utf-8")
+    links = re.findall(r'href="([^"]+)"', report.read_text(encoding="utf-8"))
+    assert links == [f"http://127.0.0.1:1/_local/console?arn={arn}-{n}" for n in range(5)]
 
 
 @POSTGRES
