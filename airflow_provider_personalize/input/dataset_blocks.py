@@ -78,7 +78,8 @@ class DatasetBlocks:
             # Where it is part of a word, the rows are only encoded once more.
             return 0
         data = np.frombuffer(block, np.uint8)
-        ends = np.flatnonzero((data == ord(",")) | (data == ord("\n")))
+        is_newline = data == ord("\n")
+        ends = np.flatnonzero((data == ord(",")) | is_newline)
         width = len(self._fields)
         if not len(ends) or len(ends) % width or ends[-1] != len(data) - 1:
             return 0
@@ -86,8 +87,8 @@ class DatasetBlocks:
         starts[0] = 0
         starts[1:] = ends[:-1] + 1
         ends, starts = ends.reshape(-1, width), starts.reshape(-1, width)
-        is_newline = data[ends] == ord("\n")
-        if not is_newline[:, -1].all() or is_newline[:, :-1].any():
+        # A newline ends each row, and there are no others.
+        if np.count_nonzero(is_newline) != len(ends) or not is_newline[ends[:, -1]].all():
             return 0
         is_plain = all(
             self._is_plain(field, data, starts[:, index], ends[:, index]) for index, field in enumerate(self._fields)
@@ -115,15 +116,18 @@ class DatasetBlocks:
             starts, ends, lengths = starts[lengths > 0], ends[lengths > 0], lengths[lengths > 0]
             if not len(lengths):
                 return True
-        if int(lengths.max()) > _DIGITS:
+        longest, shortest = int(lengths.max()), int(lengths.min())
+        if longest > _DIGITS:
             return False
         seconds = np.zeros(len(lengths), np.int64)
-        for index in range(int(lengths.max())):
-            is_inside = lengths > index
-            digits = data[np.where(is_inside, ends - 1 - index, starts)].astype(np.int64) - ord("0")
-            if ((digits < 0) | (digits > 9)).any():
+        for index in range(longest):
+            # Less than "0" is more than 9, in bytes.
+            digits = data[np.maximum(ends - 1 - index, starts)] - np.uint8(ord("0"))
+            if (digits > 9).any():
                 return False
-            seconds += np.where(is_inside, digits, 0) * 10**index
+            if index >= shortest:
+                digits[lengths <= index] = 0
+            seconds += np.multiply(digits, 10**index, dtype=np.int64)
         # What begins with 0 has a digit too many.
         return (
             bool((seconds <= self._rows.now + CLOCK_TOLERANCE).all())
