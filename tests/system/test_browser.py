@@ -2,6 +2,10 @@
 Airflow in a real browser: somebody logs in, fills in the form of ``batch_on_demand``, follows the run to its rows, and
 approves a list of ``nightly_email_list``.
 
+
+``batch_on_demand``, the tab Reports and the page Personalize in a real browser: somebody logs in, fills in the form,
+follows the run to its rows, and looks at what tasks have written and at what there is in Personalize.
+
 Airflow is what ``airflow standalone`` starts. A task that waits is looked at while the stand-in's clock stands still,
 so no page has to be opened in time. The pages that were seen are kept in the folder that the environment variable
 ``SCREENSHOTS`` names, or in ``.state/screenshots``.
@@ -22,7 +26,8 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 from playwright.sync_api import TimeoutError as NotInTimeError
 
 from example_dags.demo.data import fill
-from example_dags.demo.stack import AIRFLOW_3, PASSWORD, USER, Stack
+from example_dags.demo.runs import Run
+from example_dags.demo.stack import AIRFLOW_3, USER, Stack
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -59,7 +64,12 @@ def stack(state: Path) -> Iterator[Stack]:
     # It runs when the test says so.
     nightly = (ROOT / "example_dags" / f"{NIGHTLY}.py").read_text(encoding="utf-8")
     (dags / f"{NIGHTLY}.py").write_text(nightly.replace('schedule="0 2 * * *"', "schedule=None"), encoding="utf-8")
-    with Stack(state, job_seconds=2, ui=True, standalone=True, dags_folder=dags) as stack:
+    (dags / "pages.py").symlink_to(ROOT / "tests" / "system" / "dags" / "pages.py")
+    people = {
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin,viewer:viewer,nobody:",
+        "AIRFLOW__PERSONALIZE__UI_CONNECTIONS": "aws_default",
+    }
+    with Stack(state, job_seconds=2, ui=True, standalone=True, dags_folder=dags, environment=people) as stack:
         fill(stack.warehouse)
         stack.import_connections()
         stack.wait_for_ui()
@@ -81,20 +91,28 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(stack: Stack, browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     """The page of the DAG, after the login; what it shows at the end of the test is kept."""
+    page = login(stack, browser)
+    page.get_by_test_id("nav-dags-link").click()
+    page.get_by_test_id("dag-id").get_by_text(DAG, exact=True).click()
+    yield page
+    keep(page, request.node.name)
+    page.context.close()
+
+
+def login(stack: Stack, browser: Browser, user: str = USER) -> Page:
+    """Log somebody in; the password is the name."""
+    (stack.home / "passwords.json").write_text(json.dumps({name: name for name in (USER, "viewer", "nobody")}))
     context = browser.new_context(
         base_url=stack.ui_url, viewport={"width": 1280, "height": 860}, locale="en-US", timezone_id="UTC"
     )
     context.set_default_timeout(PATIENCE)
     page = context.new_page()
     page.goto("/")
-    page.get_by_label("Username").fill(USER)
-    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_label("Username").fill(user)
+    page.get_by_label("Password").fill(user)
     page.get_by_role("button", name="Sign in").click()
-    page.get_by_test_id("nav-dags-link").click()
-    page.get_by_test_id("dag-id").get_by_text(DAG, exact=True).click()
-    yield page
-    keep(page, request.node.name)
-    context.close()
+    page.wait_for_url(lambda url: "/auth/" not in url)
+    return page
 
 
 def keep(page: Page | Locator, name: str) -> None:
@@ -293,3 +311,114 @@ def test_a_person_approves_the_list(stack: Stack, page: Page) -> None:
     assert f": approved ({USER}, " in run.log("decide")
     states = {task.task_id: task.state for task in run.tasks()}
     assert (states["decide"], states["announce"]) == ("success", "success")
+
+
+@pytest.fixture(scope="module")
+def written(stack: Stack) -> Run:
+    """A run whose tasks have made a job and written pages, with hostile words in titles and ids."""
+    evil = "<script>top.alert('title')</script><img src=x onerror=\"top.alert('id')\">"
+    stack.warehouse.execute("CREATE TABLE shown (user_id text, rank integer, item_id text, score double precision)")
+    stack.warehouse.execute("INSERT INTO shown VALUES ('1', 1, %s, 0.5), ('2', 1, 'b', 0.5)", [evil])
+    stack.warehouse.execute("CREATE TABLE shown_items (item_id text, title text)")
+    stack.warehouse.execute("INSERT INTO shown_items VALUES (%s, %s), ('b', 'Bean')", [evil, f"Title {evil}"])
+    lines = b'{"userId": "1"}\n{"userId": "2"}\n'
+    stack.client("s3").put_object(Bucket="personalize-local", Key="pages/in/users.json", Body=lines)
+    stack.wait_for_dag("pages")
+    stack.unpause("pages")
+    run = stack.trigger("pages", run_id="written")
+    run.wait()
+    assert run.state == "success"
+    return run
+
+
+def no_dialogs(page: Page) -> list[str]:
+    """Return a list that a dialog of the page, as a script that ran would open one, will stand in."""
+    seen: list[str] = []
+    page.on("dialog", lambda dialog: (seen.append(dialog.message), dialog.dismiss()))
+    return seen
+
+
+def test_the_reports_of_a_run_and_of_a_task_have_a_tab(stack: Stack, browser: Browser, written: Run) -> None:
+    page = login(stack, browser, "viewer")
+    seen = no_dialogs(page)
+    page.goto(f"/dags/pages/runs/{written.run_id}")
+    page.get_by_role("link", name="Reports", exact=True).click()
+    tab = page.frame_locator("iframe[title=Reports]")
+    report = tab.frame_locator("iframe")
+    expect(tab.get_by_role("link", name="Output check check")).to_have_attribute("aria-current", "page")
+    expect(report.get_by_role("heading", level=1)).to_have_text("Look before you use it")
+    expect(report.locator("body")).to_contain_text("Title <script>top.alert('title')</script>")
+    keep(page, "tab_report")
+
+    tab.get_by_role("link", name="Emails").click()
+    expect(report.get_by_role("heading", name="An email")).to_be_visible()
+    # The script of the task's own template runs, the one that came with the data does not.
+    expect(report.locator("#own")).to_have_text("own script ran, alone")
+    keep(page, "tab_emails")
+    with page.context.expect_page() as opened:
+        tab.get_by_role("link", name="Open by itself").click()
+    alone = opened.value
+    expect(alone.locator("#own")).to_have_text("own script ran, alone")
+    # It stands in no origin, so what runs there has neither cookie nor API.
+    assert alone.evaluate("origin") == "null"
+
+    page.goto(f"/dags/pages/runs/{written.run_id}/tasks/check")
+    page.get_by_role("link", name="Reports", exact=True).click()
+    expect(tab.locator(".what")).to_have_text("Output check check")
+    expect(report.get_by_role("heading", level=1)).to_have_text("Look before you use it")
+    page.goto(f"/dags/pages/runs/{written.run_id}/tasks/recommend")
+    page.get_by_role("link", name="Reports", exact=True).click()
+    expect(tab.get_by_text("This task has written no report")).to_be_visible()
+    assert seen == []
+    page.context.close()
+
+
+def test_the_page_personalize(stack: Stack, browser: Browser, written: Run) -> None:
+    page = login(stack, browser, "viewer")
+    seen = no_dialogs(page)
+    page.get_by_role("link", name="Personalize", exact=True).click()
+    shown = page.frame_locator("iframe[title=Personalize]")
+    job = shown.get_by_role("row").filter(has_text="pages-recommend-")
+    expect(job).to_contain_text("batch inference job")
+    expect(job).to_contain_text("warned")
+    expect(shown.get_by_text("batch inference jobs pending or in progress")).to_be_visible()
+    expect(shown.get_by_role("row").filter(has_text="aws-user-personalization").first).to_contain_text("coverage")
+    keep(page, "page_personalize")
+
+    page.evaluate("localStorage.setItem('theme', 'dark')")
+    page.reload()
+    body = shown.locator("body")
+    expect(body).to_have_css("background-color", "rgb(17, 17, 17)")
+    expect(job).to_be_visible()
+    keep(page, "page_personalize_dark")
+    page.set_viewport_size({"width": 400, "height": 860})
+    page.goto("/personalize/jobs")
+    expect(page.get_by_role("heading", name="Personalize", exact=True)).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") == 400
+    page.emulate_media(color_scheme="dark")
+    keep(page, "page_personalize_narrow_dark")
+
+    page.set_viewport_size({"width": 1280, "height": 860})
+    page.goto("/")
+    page.get_by_role("link", name="Personalize", exact=True).click()
+    job.get_by_role("link", name="pages").click()
+    page.wait_for_url(f"**/dags/pages/runs/{written.run_id}/tasks/recommend")
+    assert seen == []
+    page.context.close()
+
+
+def test_who_has_no_permission_sees_neither_report_nor_page(stack: Stack, browser: Browser, written: Run) -> None:
+    page = login(stack, browser, "nobody")
+    of_run = f"dag_id=pages&run_id={written.run_id}"
+    for path in ("jobs", f"reports?{of_run}", f"report?{of_run}&task_id=check"):
+        answer = page.goto(f"/personalize/{path}")
+        assert answer is not None
+        assert answer.status == 403
+        expect(page.locator("body")).to_contain_text("You may not see this.")
+        expect(page.locator("body")).not_to_contain_text("Title")
+        expect(page.locator("body")).not_to_contain_text("recommend")
+    keep(page, "no_permission")
+    page.context.close()
+    stranger = browser.new_context(base_url=stack.ui_url)
+    assert stranger.request.get("/personalize/jobs").status == 401
+    stranger.close()
