@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _HERE = Path(__file__).parent
 #: For how long what AWS said is good: however many people look, it is asked once in that time.
 SECONDS = 30
+#: How many jobs of a connection are in sight at once; the older ones are a click away.
+FEW = 20
 
 #: What the provider's own pages may load: their own style, script and frames.
 _OWN = (
@@ -97,7 +99,7 @@ def _jobs_page(overviews: "Sequence[Overview]", readable: set[str]) -> "Response
         return f"{max(seconds, 0):.0f} s"
 
     costs = any(job.made_by and job.made_by.cost is not None for each in overviews for job in each.jobs)
-    return _page("jobs.html", overviews=overviews, readable=readable, age=age, costs=costs, seconds=SECONDS)
+    return _page("jobs.html", overviews=overviews, readable=readable, age=age, costs=costs, seconds=SECONDS, few=FEW)
 
 
 @cache
