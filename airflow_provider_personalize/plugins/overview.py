@@ -14,7 +14,7 @@ from airflow_provider_personalize.compat import BaseHook
 from airflow_provider_personalize.exceptions import PersonalizeError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.hooks.versions import CLAIM_TAG
-from airflow_provider_personalize.plugins.runs import Maker, makers_of, verdicts_on
+from airflow_provider_personalize.plugins.runs import Maker, makers_by_name, makers_of, verdicts_on
 from airflow_provider_personalize.service.kinds import (
     BATCH_INFERENCE_JOB,
     BATCH_SEGMENT_JOB,
@@ -238,9 +238,12 @@ def _with_runs(overview: Overview) -> None:
     try:
         oldest = min((job.status.created_at for job in shown if job.status.created_at), default=None)
         makers, verdicts = makers_of({job.status.arn: job.status.name for job in shown}, oldest), verdicts_on(oldest)
+        # A task that pushes nothing to XCom, or whose XCom was cleared, has given its job a name all the same.
+        unknown = {job.status for job in shown if job.status.arn not in makers and job.status.kind.is_job}
+        named = makers_by_name({job.name: job.created_at for job in unknown if job.created_at})
     except Exception as error:  # noqa: BLE001 (the jobs are there all the same)
         overview.problems.append(f"The runs that made the jobs could not be looked up ({type(error).__name__}).")
         return
     for job in shown:
-        job.made_by = makers.get(job.status.arn)
+        job.made_by = makers.get(job.status.arn) or named.get(job.status.name)
         job.verdict = verdicts.get(job.status.arn, "")

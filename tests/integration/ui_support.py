@@ -15,21 +15,20 @@ class Server:
     """The API server, asked without a network, as one of several people."""
 
     def __init__(self) -> None:
-        from airflow.api_fastapi.app import create_app
+        from airflow.api_fastapi.app import create_app, get_auth_manager
+        from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 
         self.app = create_app(apps="core")
+        manager = get_auth_manager()
+        self._tokens = {
+            name: manager.generate_jwt(SimpleAuthManagerUser(username=name, role=role)) for name, role in ROLES.items()
+        }
 
     def get(self, path: str, user: str | None = "viewer", **query: Any) -> Any:
         """Ask for a page with the cookie that a browser has after the login; ``user=None`` has not logged in."""
-        from airflow.api_fastapi.app import get_auth_manager
-        from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
         from starlette.testclient import TestClient
 
-        cookies = {}
-        if user:
-            token = get_auth_manager().generate_jwt(SimpleAuthManagerUser(username=user, role=ROLES[user]))
-            cookies = {"_token": token}
-        client = TestClient(self.app, cookies=cookies)
+        client = TestClient(self.app, cookies={"_token": self._tokens[user]} if user else {})
         return client.get(path, params={name: value for name, value in query.items() if value is not None} or None)
 
 
@@ -67,7 +66,8 @@ def noted(key: str, value: Any, *, task_id: str = "check", map_index: int = -1, 
                     **here, pool="default_pool", pool_slots=1, try_number=1, max_tries=0
                 )
             )
-        XComModel.set(key, value, **here, serialize=False, session=session)
+        # As the API that tasks talk to does it.
+        session.merge(XComModel(dag_run_id=session.scalar(known), key=key, value=value, **here))
     return made
 
 
