@@ -277,6 +277,7 @@ class Stack:
             "AIRFLOW__SCHEDULER__STANDALONE_DAG_PROCESSOR": "True",
             "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": str(self.ui),
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+            "AIRFLOW__PERSONALIZE__UI_CONNECTIONS": "aws_default",
             "AIRFLOW_VAR_EMAIL_PREVIEW_DIR": str(self.state / "previews"),
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,

@@ -1,10 +1,6 @@
 """
-Airflow in a real browser: somebody logs in, fills in the form of ``batch_on_demand``, follows the run to its rows, and
-approves a list of ``nightly_email_list``.
-
-
-``batch_on_demand``, the tab Reports and the page Personalize in a real browser: somebody logs in, fills in the form,
-follows the run to its rows, and looks at what tasks have written and at what there is in Personalize.
+Airflow in a real browser: somebody logs in, fills in the form of ``batch_on_demand``, follows the run to its rows,
+approves a list of ``nightly_email_list``, and looks at what tasks have written and at what there is in Personalize.
 
 Airflow is what ``airflow standalone`` starts. A task that waits is looked at while the stand-in's clock stands still,
 so no page has to be opened in time. The pages that were seen are kept in the folder that the environment variable
@@ -56,7 +52,7 @@ NAMES = {"check": "Check the form", "inference": "Make recommendations", "load":
 
 @pytest.fixture(scope="module")
 def stack(state: Path) -> Iterator[Stack]:
-    """Airflow with its UI, two DAGs and the company's data."""
+    """Airflow with its UI, three DAGs and the company's data."""
     dags = state / "dags"
     dags.mkdir()
     (dags / f"{DAG}.py").symlink_to(ROOT / "example_dags" / f"{DAG}.py")
@@ -65,10 +61,7 @@ def stack(state: Path) -> Iterator[Stack]:
     nightly = (ROOT / "example_dags" / f"{NIGHTLY}.py").read_text(encoding="utf-8")
     (dags / f"{NIGHTLY}.py").write_text(nightly.replace('schedule="0 2 * * *"', "schedule=None"), encoding="utf-8")
     (dags / "pages.py").symlink_to(ROOT / "tests" / "system" / "dags" / "pages.py")
-    people = {
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin,viewer:viewer,nobody:",
-        "AIRFLOW__PERSONALIZE__UI_CONNECTIONS": "aws_default",
-    }
+    people = {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin,viewer:viewer,nobody:"}
     with Stack(state, job_seconds=2, ui=True, standalone=True, dags_folder=dags, environment=people) as stack:
         fill(stack.warehouse)
         stack.import_connections()
