@@ -57,6 +57,8 @@ with DAG(
     # the same ones, and what comes meanwhile is left to the next run. The statements are one transaction.
     forget_here = SQLExecuteQueryOperator(
         task_id="forget_here",
+        task_display_name="Forget them here",
+        doc_md="Delete the users' rows from this database.",
         conn_id=WAREHOUSE,
         parameters={"run_id": "{{ run_id }}"},
         sql=[
@@ -83,6 +85,8 @@ with DAG(
     # Without requests, this task and those behind it are skipped.
     list_users = SqlToPersonalizeUserListOperator(
         task_id="list_users",
+        task_display_name="List the users",
+        doc_md="Write the ids of the users who must be forgotten to S3.",
         sql="SELECT DISTINCT user_id FROM forget_requests WHERE run_id = %(run_id)s AND forgotten IS NULL",
         parameters={"run_id": "{{ run_id }}"},
         sql_conn_id=WAREHOUSE,
@@ -94,6 +98,8 @@ with DAG(
     # The service may take a day.
     forget_there = PersonalizeCreateDataDeletionJobOperator(
         task_id="forget_there",
+        task_display_name="Forget them in Personalize",
+        doc_md="Delete all that the dataset group holds of these users; that may take a day.",
         dataset_group_arn=f"{PREFIX}:dataset-group/{GROUP}",
         data_location=list_users.output,
         role_arn=ROLE,
@@ -105,6 +111,8 @@ with DAG(
 
     note = SQLExecuteQueryOperator(
         task_id="note",
+        task_display_name="Note that it is done",
+        doc_md="Note when Personalize has forgotten the users.",
         conn_id=WAREHOUSE,
         parameters={"run_id": "{{ run_id }}"},
         sql="UPDATE forget_requests SET forgotten = now() WHERE run_id = %(run_id)s AND forgotten IS NULL",

@@ -50,6 +50,8 @@ with DAG(
 ) as dag:
     prepare = SqlToPersonalizeInputOperator(
         task_id="prepare",
+        task_display_name="Write the input",
+        doc_md="Write the new items' attributes to S3, as the lines of the job's input.",
         sql="SELECT item_id FROM launches WHERE launched = CAST(%(run_date)s AS date) ORDER BY item_id",
         parameters={"run_date": RUN_DATE},
         sql_conn_id=WAREHOUSE,
@@ -61,6 +63,8 @@ with DAG(
 
     audience = PersonalizeCreateBatchSegmentJobOperator(
         task_id="audience",
+        task_display_name="Find the audience",
+        doc_md="Create the batch segment job, and wait for it in the triggerer.",
         solution_arn=f"{ARN}:solution/item-affinity",
         role_arn=ROLE,
         input_uri=prepare.output,
@@ -72,6 +76,8 @@ with DAG(
 
     PersonalizeToSqlOperator(
         task_id="load",
+        task_display_name="Load the audience",
+        doc_md="Load the users into the table, all of them or none.",
         job_arn=audience.output,
         sql_conn_id=WAREHOUSE,
         table="launch_audience",

@@ -51,7 +51,7 @@ with DAG(
     tags=["personalize", "example"],
 ) as dag:
 
-    @dag.task
+    @dag.task(task_display_name="Find the newest night")
     def newest() -> str:
         """Return the date of the newest list: a run that an asset has triggered has none of its own."""
         from airflow.providers.postgres.hooks.postgres import PostgresHook
@@ -61,6 +61,8 @@ with DAG(
 
     changes = PersonalizeDeltaOperator(
         task_id="changes",
+        task_display_name="Find what has changed",
+        doc_md="Compare tonight's recommendations with those of the night before, in the database.",
         sql_conn_id=WAREHOUSE,
         table="recommendations",
         # Compared with the newest slice that is older.
@@ -72,7 +74,7 @@ with DAG(
         aws_conn_id=AWS,
     )
 
-    @dag.task
+    @dag.task(task_display_name="Count the changes")
     def count(done: dict[str, Any]) -> None:
         """Say in the log what the marketing tool gets."""
         log.info(

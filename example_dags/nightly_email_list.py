@@ -180,6 +180,8 @@ with DAG(
     # Everybody is asked for, also who gets no email now: the job takes a while, and people change their minds.
     prepare = SqlToPersonalizeInputOperator(
         task_id="prepare",
+        task_display_name="Write the input",
+        doc_md="Write everybody's ids to S3, as the lines of the job's input.",
         sql="SELECT user_id FROM subscribers ORDER BY user_id",
         sql_conn_id=WAREHOUSE,
         s3_uri=f"{FOLDER}/input/",
@@ -188,6 +190,8 @@ with DAG(
 
     recommend = PersonalizeCreateBatchInferenceJobOperator(
         task_id="recommend",
+        task_display_name="Make recommendations",
+        doc_md="Create the batch inference job, and wait for it in the triggerer.",
         solution_arn=SOLUTION,
         require_tags={"quality": "passed"},
         role_arn=ROLE,
@@ -202,6 +206,8 @@ with DAG(
 
     load = PersonalizeToSqlOperator(
         task_id="load",
+        task_display_name="Load the recommendations",
+        doc_md="Load the job's output into the table, all of it or nothing.",
         job_arn=recommend.output,
         sql_conn_id=WAREHOUSE,
         table="recommendations",
@@ -213,6 +219,8 @@ with DAG(
 
     check = PersonalizeOutputCheckOperator(
         task_id="check",
+        task_display_name="Check the recommendations",
+        doc_md="Compare what was loaded with what is expected; what fails stops the run, what warns is for a person.",
         sql_conn_id=WAREHOUSE,
         table="recommendations",
         extra_columns={"run_date": RUN_DATE},
@@ -233,6 +241,8 @@ with DAG(
     # The statements are one transaction: whoever reads the list sees tonight's emails, or the state before.
     email_list = SQLExecuteQueryOperator(
         task_id="email_list",
+        task_display_name="Make the list",
+        doc_md="Write tonight's emails, in one transaction.",
         conn_id=WAREHOUSE,
         parameters={"run_date": RUN_DATE, "top_n": "{{ params.top_n }}"},
         sql=[
@@ -263,7 +273,7 @@ with DAG(
         ],
     )
 
-    @task
+    @task(task_display_name="Show the emails")
     def preview(run_date: str, emails: str, folder: str) -> str:
         """Write some of the night's emails into a page that a person can open, and return where it is."""
         from airflow.providers.postgres.hooks.postgres import PostgresHook
@@ -304,7 +314,7 @@ with DAG(
         uri = f"{folder.rstrip('/')}/email_list_{run_date}.html"
         return publish_page(page, uri, title="Emails", aws_conn_id=AWS, template=template)
 
-    @task.branch
+    @task.branch(task_display_name="Ask a person, if need be")
     def ask(run_date: str, figures: dict[str, Any], ti: Any = None) -> str:
         """Go on where the check had nothing to say; where it warned, ask a person."""
         from airflow.providers.postgres.hooks.postgres import PostgresHook
@@ -327,7 +337,7 @@ with DAG(
         ti.xcom_push(key="question", value=question(warned, figures, emails, page))
         return "approve"
 
-    @task.short_circuit(trigger_rule="none_failed_min_one_success")
+    @task.short_circuit(trigger_rule="none_failed_min_one_success", task_display_name="Note the decision")
     def decide(run_date: str, ti: Any = None) -> bool:
         """Note beside the list who decided what, and when; a list that was refused is not announced."""
         from airflow.providers.postgres.hooks.postgres import PostgresHook
@@ -348,7 +358,7 @@ with DAG(
             cursor.execute("INSERT INTO email_list_decisions VALUES (%s, %s, %s, %s, %s)", note)
         return decision != "refused"
 
-    @task(outlets=[RECOMMENDATIONS])
+    @task(outlets=[RECOMMENDATIONS], task_display_name="Announce the list")
     def announce(loaded: dict[str, Any], outlet_events: Any = None) -> None:
         """Trigger the DAGs that are scheduled on the recommendations, now that they are good, or approved."""
         outlet_events[RECOMMENDATIONS].extra.update(loaded, table="recommendations")
@@ -359,6 +369,8 @@ with DAG(
     if HITLOperator is not None:
         approve = HITLOperator(
             task_id="approve",
+            task_display_name="Approve the list",
+            doc_md="Wait for a person, who has the figures and some of the emails to decide by.",
             subject=f"Send the emails of {RUN_DATE}?",
             body="{{ ti.xcom_pull('ask', key='question') }}",
             options=[APPROVE, REJECT],

@@ -62,6 +62,8 @@ with DAG(
 ) as dag:
     prepare = SqlToPersonalizeInputOperator(
         task_id="prepare",
+        task_display_name="Write the input",
+        doc_md="Write everybody's ids to S3, as the lines of the job's input.",
         sql="SELECT user_id FROM subscribers ORDER BY user_id",
         sql_conn_id=WAREHOUSE,
         s3_uri=f"{FOLDER}/input/",
@@ -71,6 +73,8 @@ with DAG(
 
     recommend = PersonalizeCreateBatchInferenceJobOperator(
         task_id="recommend",
+        task_display_name="Make recommendations",
+        doc_md="Create the batch inference job, and wait for it in the triggerer.",
         solution_arn=SOLUTION,
         role_arn=ROLE,
         input_uri=prepare.output,
@@ -82,6 +86,8 @@ with DAG(
 
     export = PersonalizeToParquetOperator.partial(
         task_id="export",
+        task_display_name="Write Parquet",
+        doc_md="Write one part of the job's output as Parquet files.",
         job_arn=recommend.output,
         # From the commit on, these files are the table's: what else deletes old objects must leave them alone.
         target_uri=f"s3://{BUCKET}/lake/recommendations/{RUN_DATE}/",
@@ -92,6 +98,8 @@ with DAG(
 
     PersonalizeToIcebergOperator(
         task_id="publish",
+        task_display_name="Publish the files",
+        doc_md="Commit the files of all parts to the Iceberg table, at once.",
         loads=export.output,
         iceberg_conn_id=LAKE,
         table="lake.recommendations",

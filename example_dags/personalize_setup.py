@@ -79,13 +79,23 @@ with DAG(
     },
     tags=["personalize", "example"],
 ) as dag:
-    group = PersonalizeCreateDatasetGroupOperator(task_id="group", name=GROUP)
+    group = PersonalizeCreateDatasetGroupOperator(
+        task_id="group", task_display_name="Dataset group", doc_md="Make the dataset group, or find it.", name=GROUP
+    )
 
     datasets = {}
     for kind, schema in SCHEMAS.items():
-        made = PersonalizeCreateSchemaOperator(task_id=f"schema_{kind}", name=f"{GROUP}-{kind}", schema=schema)
+        made = PersonalizeCreateSchemaOperator(
+            task_id=f"schema_{kind}",
+            task_display_name=f"Schema of {kind}",
+            doc_md=f"Make the schema of the {kind}, or find it.",
+            name=f"{GROUP}-{kind}",
+            schema=schema,
+        )
         datasets[kind] = PersonalizeCreateDatasetOperator(
             task_id=f"dataset_{kind}",
+            task_display_name=f"Dataset of {kind}",
+            doc_md=f"Make the dataset of the {kind}, or find it.",
             name=f"{GROUP}-{kind}",
             dataset_group_arn=group.output,
             schema_arn=made.output,
@@ -95,6 +105,8 @@ with DAG(
     # weekly_retrain trains them; were the service to train by itself, too, both would be billed.
     solution = PersonalizeCreateSolutionOperator(
         task_id="solution",
+        task_display_name="Solution",
+        doc_md="Make the solution that is trained every week, or find it.",
         name="user-personalization",
         dataset_group_arn=group.output,
         recipe_arn="arn:aws:personalize:::recipe/aws-user-personalization-v2",
@@ -102,6 +114,8 @@ with DAG(
     )
     baseline = PersonalizeCreateSolutionOperator(
         task_id="baseline",
+        task_display_name="Baseline",
+        doc_md="Make the solution of what is popular, which a model has to be better than.",
         name="popularity-count",
         dataset_group_arn=group.output,
         recipe_arn="arn:aws:personalize:::recipe/aws-popularity-count",
@@ -109,6 +123,8 @@ with DAG(
     )
     not_yet_seen = PersonalizeCreateFilterOperator(
         task_id="not_yet_seen",
+        task_display_name="Filter",
+        doc_md="Make the filter that leaves out what somebody has seen.",
         name="not-yet-seen",
         dataset_group_arn=group.output,
         filter_expression='EXCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("*")',

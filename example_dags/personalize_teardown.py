@@ -70,7 +70,7 @@ with DAG(
     tags=["personalize", "example"],
 ) as dag:
 
-    @task
+    @task(task_display_name="Find what is there")
     def find(prefix: str, params: dict[str, Any] | None = None) -> dict[str, list[str]]:
         """Return the ARNs of what would be deleted, by step, in their order."""
         hook = PersonalizeResourceHook(aws_conn_id=AWS)
@@ -94,7 +94,7 @@ with DAG(
 
     found = find(PREFIX)
 
-    @task
+    @task(task_display_name="Confirm the name")
     def confirm(typed: str, params: dict[str, Any] | None = None) -> None:
         """Fail unless the group's name was typed once more as it is."""
         expected = (params or {})["dataset_group"]
@@ -108,6 +108,8 @@ with DAG(
     if ApprovalOperator is not None:
         approve = ApprovalOperator(
             task_id="approve",
+            task_display_name="Approve the deletion",
+            doc_md="Wait for a person who confirms what is deleted.",
             subject="Delete the dataset group {{ params.dataset_group }} and all that is in it?",
             body="This cannot be undone:\n{% for found in ti.xcom_pull('find').values() %}{% for arn in found %}"
             "\n* `{{ arn }}`{% endfor %}{% endfor %}",
@@ -129,11 +131,13 @@ with DAG(
     for step in STEPS:
         delete = PersonalizeDeleteResourceOperator.partial(
             task_id=f"delete_{step}",
+            task_display_name=f"Delete: {step}",
+            doc_md="Delete what this step found, each by a task of its own, and wait until it is gone.",
             deferrable=True,
             poll_interval=10,
             aws_conn_id=AWS,
             # A step with nothing to delete is skipped, and the next one follows.
             trigger_rule="none_failed",
-        ).expand(resource_arn=of_step.override(task_id=f"list_{step}")(found, step))
+        ).expand(resource_arn=of_step.override(task_id=f"list_{step}", task_display_name=f"List: {step}")(found, step))
         before >> delete
         before = delete

@@ -53,6 +53,8 @@ with DAG(
 ) as dag:
     prepare = SqlToPersonalizeInputOperator(
         task_id="prepare",
+        task_display_name="Write the input",
+        doc_md="Write each user with the offers to put in order to S3, as the lines of the job's input.",
         sql="""
             SELECT user_id, (SELECT array_agg(item_id ORDER BY item_id) FROM offers) AS item_list
             FROM subscribers WHERE subscribed ORDER BY user_id
@@ -65,6 +67,8 @@ with DAG(
 
     rank = PersonalizeCreateBatchInferenceJobOperator(
         task_id="rank",
+        task_display_name="Put in order",
+        doc_md="Create the batch inference job.",
         solution_arn=f"{ARN}:solution/personalized-ranking",
         role_arn=ROLE,
         input_uri=prepare.output,
@@ -74,6 +78,8 @@ with DAG(
 
     wait = PersonalizeBatchInferenceJobSensor(
         task_id="wait",
+        task_display_name="Wait for the job",
+        doc_md="Wait in the triggerer until the job is ACTIVE.",
         job_arn=rank.output,
         deferrable=True,
         timeout=timedelta(hours=6),
@@ -82,6 +88,8 @@ with DAG(
 
     PersonalizeToSqlOperator(
         task_id="load",
+        task_display_name="Load the offers",
+        doc_md="Load the job's output into the table, all of it or nothing.",
         job_arn=wait.output,
         sql_conn_id=WAREHOUSE,
         table="ranked_offers",

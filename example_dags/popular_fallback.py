@@ -54,6 +54,8 @@ with DAG(
 ) as dag:
     prepare = SqlToPersonalizeInputOperator(
         task_id="prepare",
+        task_display_name="Write the input",
+        doc_md="Write the ids of those who got no recommendations to S3.",
         sql="""
             SELECT user_id FROM subscribers
             WHERE subscribed AND user_id NOT IN (SELECT user_id FROM recommendations WHERE run_date = (
@@ -70,6 +72,8 @@ with DAG(
 
     popular = PersonalizeCreateBatchInferenceJobOperator(
         task_id="popular",
+        task_display_name="Find what is popular",
+        doc_md="Create the batch inference job, and wait for it in the triggerer.",
         solution_arn=f"{ARN}:solution/popularity-count",
         role_arn=ROLE,
         input_uri=prepare.output,
@@ -81,6 +85,8 @@ with DAG(
 
     PersonalizeToSqlOperator(
         task_id="load",
+        task_display_name="Load what is popular",
+        doc_md="Load the job's output into the table, all of it or nothing.",
         job_arn=popular.output,
         sql_conn_id=WAREHOUSE,
         table="fallback_recommendations",

@@ -50,6 +50,8 @@ with DAG(
 ) as dag:
     prepare = SqlToPersonalizeInputOperator(
         task_id="prepare",
+        task_display_name="Write the input",
+        doc_md="Write the campaign's items to S3, as the lines of the job's input.",
         sql="""
             SELECT item_attributes, '["high", "medium"]' AS activity
             FROM (VALUES
@@ -66,6 +68,8 @@ with DAG(
 
     segment = PersonalizeCreateBatchSegmentJobOperator(
         task_id="segment",
+        task_display_name="Make segments",
+        doc_md="Create the batch segment job, and wait for it in the triggerer.",
         solution_arn=f"{ARN}:solution/item-attribute-affinity",
         filter_arn=f"{ARN}:filter/activity",
         role_arn=ROLE,
@@ -78,6 +82,8 @@ with DAG(
 
     PersonalizeToSqlOperator(
         task_id="load",
+        task_display_name="Load the segments",
+        doc_md="Load the users into the table, all of them or none.",
         job_arn=segment.output,
         sql_conn_id=WAREHOUSE,
         table="campaign_audience",

@@ -56,6 +56,8 @@ with DAG(
         """Everything for one part of the catalogue: the items whose ids have that remainder."""
         prepare = SqlToPersonalizeInputOperator(
             task_id="prepare",
+            task_display_name="Write a part",
+            doc_md="Write the items of one part of the catalog to S3.",
             sql="""
                 SELECT item_id FROM items
                 WHERE abs(hashtext(item_id)::bigint) %% CAST(%(parts)s AS integer) = CAST(%(part)s AS integer)
@@ -71,6 +73,8 @@ with DAG(
 
         similar = PersonalizeCreateBatchInferenceJobOperator(
             task_id="similar",
+            task_display_name="Find similar items",
+            doc_md="Create the part's batch inference job, and wait for it in the triggerer.",
             solution_arn=f"{ARN}:solution/similar-items",
             role_arn=ROLE,
             input_uri=prepare.output,
@@ -82,6 +86,8 @@ with DAG(
 
         PersonalizeToSqlOperator(
             task_id="load",
+            task_display_name="Load a part",
+            doc_md="Load the part's output into the table, all of it or nothing.",
             job_arn=similar.output,
             sql_conn_id=WAREHOUSE,
             table="similar_items",

@@ -51,6 +51,8 @@ with DAG(
 ) as dag:
     prepare = SqlToPersonalizeInputOperator(
         task_id="prepare",
+        task_display_name="Write the input",
+        doc_md="Write the catalog's items to S3, as the lines of the job's input.",
         sql="SELECT item_id FROM items ORDER BY item_id",
         sql_conn_id=WAREHOUSE,
         s3_uri=f"{FOLDER}/input/",
@@ -60,6 +62,8 @@ with DAG(
 
     similar = PersonalizeCreateBatchInferenceJobOperator(
         task_id="similar",
+        task_display_name="Find similar items",
+        doc_md="Create the batch inference job, and wait for it in the triggerer.",
         solution_arn=f"{ARN}:solution/similar-items",
         role_arn=ROLE,
         input_uri=prepare.output,
@@ -71,13 +75,15 @@ with DAG(
 
     load = PersonalizeToDynamoDbOperator(
         task_id="load",
+        task_display_name="Put into DynamoDB",
+        doc_md="Put one item for each item of the catalog into the table.",
         job_arn=similar.output,
         table_name=TABLE,
         ttl=timedelta(days=7),
         aws_conn_id=AWS,
     )
 
-    @dag.task
+    @dag.task(task_display_name="Read as the shop does")
     def as_the_shop_reads_it(loaded: dict[str, Any]) -> dict[str, list[str]]:
         """Read one item by its key, and return what the shop shows beside it."""
         from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook

@@ -49,6 +49,8 @@ with DAG(
 ) as dag:
     prepare = SqlToPersonalizeInputOperator(
         task_id="prepare",
+        task_display_name="Write the input",
+        doc_md="Write the items that carousels are made for to S3.",
         sql="SELECT item_id FROM items WHERE genres LIKE '%Film-Noir%' ORDER BY item_id LIMIT 20",
         sql_conn_id=WAREHOUSE,
         s3_uri=f"{FOLDER}/input/",
@@ -58,6 +60,8 @@ with DAG(
 
     themes = PersonalizeCreateBatchInferenceJobOperator(
         task_id="themes",
+        task_display_name="Make themes",
+        doc_md="Create the batch inference job with themes, and wait for it in the triggerer.",
         solution_arn=f"{ARN}:solution/similar-items",
         role_arn=ROLE,
         input_uri=prepare.output,
@@ -71,6 +75,8 @@ with DAG(
 
     PersonalizeToSqlOperator(
         task_id="load",
+        task_display_name="Load the carousels",
+        doc_md="Load the job's output into the table, all of it or nothing.",
         job_arn=themes.output,
         sql_conn_id=WAREHOUSE,
         table="carousels",

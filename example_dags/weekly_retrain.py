@@ -93,6 +93,8 @@ with DAG(
         dataset = f"{PREFIX}:dataset/{GROUP}/{kind.upper()}"
         write = SqlToPersonalizeDatasetOperator(
             task_id=f"write_{kind}",
+            task_display_name=f"Write {kind}",
+            doc_md=f"Write the {kind} to S3, as the CSV of their dataset.",
             sql=query,
             sql_conn_id=WAREHOUSE,
             s3_uri=f"{FOLDER}/{kind}/",
@@ -101,6 +103,8 @@ with DAG(
         imports.append(
             PersonalizeCreateDatasetImportJobOperator(
                 task_id=f"import_{kind}",
+                task_display_name=f"Import {kind}",
+                doc_md=f"Import the {kind}, and wait for it in the triggerer.",
                 dataset_arn=dataset,
                 data_location=write.output,
                 role_arn=ROLE,
@@ -110,15 +114,29 @@ with DAG(
         )
 
     train = PersonalizeCreateSolutionVersionOperator(
-        task_id="train", solution_arn=SOLUTION, deferrable=True, poll_interval=10, timeout=timedelta(hours=24)
+        task_id="train",
+        task_display_name="Train",
+        doc_md="Train a version of the solution, and wait for it in the triggerer.",
+        solution_arn=SOLUTION,
+        deferrable=True,
+        poll_interval=10,
+        timeout=timedelta(hours=24),
     )
     train_baseline = PersonalizeCreateSolutionVersionOperator(
-        task_id="train_baseline", solution_arn=BASELINE, deferrable=True, poll_interval=10, timeout=timedelta(hours=24)
+        task_id="train_baseline",
+        task_display_name="Train the baseline",
+        doc_md="Train a version of the baseline, and wait for it in the triggerer.",
+        solution_arn=BASELINE,
+        deferrable=True,
+        poll_interval=10,
+        timeout=timedelta(hours=24),
     )
 
     # A model that is no better than a list of what is popular has learned nothing of anybody.
     check = PersonalizeSolutionVersionCheckOperator(
         task_id="check",
+        task_display_name="Check the version",
+        doc_md="Compare the version's metrics with what is expected, and tag one that passes.",
         solution_version_arn=train.output,
         baseline_solution_arn=BASELINE,
         checks={f"{NDCG}_to_baseline": {"geq_to": 1.2}, f"{NDCG}_to_previous": {"geq_to": 0.8}},
@@ -127,7 +145,7 @@ with DAG(
         report_uri=f"{PAGES}/training_{RUN_DATE}.html",
     )
 
-    @dag.task
+    @dag.task(task_display_name="Find the campaigns")
     def find_campaigns(solution_arn: str) -> list[str]:
         """Return the names of the solution's campaigns, often none."""
         client = PersonalizeHook(aws_conn_id=AWS).conn
@@ -138,6 +156,8 @@ with DAG(
     campaigns = find_campaigns(SOLUTION)
     PersonalizeCreateCampaignOperator.partial(
         task_id="update_campaigns",
+        task_display_name="Update campaigns",
+        doc_md="Let each campaign use the version that has passed.",
         solution_version_arn=train.output,
         if_exists="update",
         deferrable=True,

@@ -226,6 +226,18 @@ def test_parsing_gives_no_warning(path: Path) -> None:
     subprocess.run([sys.executable, "-c", before + program], check=True, timeout=300)
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_task_has_a_name_and_a_text_for_people(path: Path) -> None:
+    for task in load(path).tasks:
+        given = {**getattr(task, "partial_kwargs", {}), **vars(task)}
+        assert given.get("doc_md"), task.task_id
+        name = (
+            given.get("task_display_name") or given.get("_task_display_name") or given["_task_display_property_value"]
+        )
+        assert name, task.task_id
+        assert name != task.task_id
+
+
 @pytest.fixture
 def shop(
     postgres: Database, airflow_connection: Callable[[str, str], str], airflow_db: None, local: Any, tmp_path: Path
