@@ -32,7 +32,7 @@ _PERSONALIZE = BASE_AWS_CONSOLE_LINK + "/personalize/home?region={region_name}#"
 _EXAMPLE_ACCOUNT = "123456789012"
 
 
-class _ConsoleLink(BaseAwsLink):
+class ConsoleLink(BaseAwsLink):
     """A page of the AWS console; there is no link in a partition whose console's address is not known."""
 
     #: What the stand-in's console is asked for.
@@ -47,7 +47,7 @@ class _ConsoleLink(BaseAwsLink):
         return super().format_link(**quoted) if kwargs.get("aws_domain") else ""
 
 
-class PersonalizeJobLink(_ConsoleLink):
+class PersonalizeJobLink(ConsoleLink):
     """The batch job in the Personalize console."""
 
     name = "Personalize job"
@@ -56,7 +56,7 @@ class PersonalizeJobLink(_ConsoleLink):
     stand_in_query = "arn={job_arn}"
 
 
-class PersonalizeSolutionLink(_ConsoleLink):
+class PersonalizeSolutionLink(ConsoleLink):
     """The solution that the job's recommendations come from, in the Personalize console."""
 
     name = "Personalize solution"
@@ -65,7 +65,7 @@ class PersonalizeSolutionLink(_ConsoleLink):
     stand_in_query = "arn={solution_arn}"
 
 
-class PersonalizeOutputLink(_ConsoleLink):
+class PersonalizeOutputLink(ConsoleLink):
     """The folder that the job writes its output to, in the S3 console."""
 
     name = "Output in S3"
@@ -88,7 +88,7 @@ def persist_job_links(context: Context, operator: Any, job: ResourceStatus) -> N
     """
     arn = parse_arn(job.arn)
     where = {"region_name": arn.region, "aws_partition": arn.partition}
-    if stand_in := _stand_in(operator, arn.account):
+    if stand_in := stand_in_of(operator, arn.account):
         where["stand_in"] = stand_in
     PersonalizeJobLink.persist(context=context, operator=operator, job_arn=job.arn, **where)
     if job.solution_version_arn:
@@ -115,11 +115,11 @@ def job_url(operator: Any, arn: str) -> str:
         job_arn=arn,
         region_name=where.region,
         aws_domain=PersonalizeJobLink.get_aws_domain(where.partition),
-        stand_in=_stand_in(operator, where.account),
+        stand_in=stand_in_of(operator, where.account),
     )
 
 
-def _stand_in(operator: Any, account: str) -> str | None:
+def stand_in_of(operator: Any, account: str) -> str | None:
     """Return the address of the stand-in, where a task works on it: the endpoint of its connection."""
     if account != _EXAMPLE_ACCOUNT:
         return None

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
-from airflow.providers.amazon.aws.links.base_aws import BASE_AWS_CONSOLE_LINK, BaseAwsLink
+from airflow.providers.amazon.aws.links.base_aws import BASE_AWS_CONSOLE_LINK
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
+from airflow_provider_personalize.links.personalize import ConsoleLink
 from airflow_provider_personalize.uris import S3Uri, parse_uri_or_path
 
 
-class PersonalizeReportLink(BaseAwsLink):
+class PersonalizeReportLink(ConsoleLink):
     """
     The page in the S3 console, or the file itself.
 
@@ -21,6 +22,7 @@ class PersonalizeReportLink(BaseAwsLink):
     name = "Report"
     key = "personalize_report"
     format_str = BASE_AWS_CONSOLE_LINK + "/s3/object/{bucket}?region={region_name}&prefix={key}"
+    stand_in_query = "bucket={bucket}&prefix={key}"
 
     def format_link(self, **kwargs: Any) -> str:
         """Return the address; empty where no page was written, or nobody knows the console that has it."""
@@ -30,11 +32,7 @@ class PersonalizeReportLink(BaseAwsLink):
             return ""
         if not isinstance(place, S3Uri):
             return f"file://{quote(str(place.path.absolute()))}"
-        if not kwargs.get("aws_domain"):
-            return ""
-        return self.format_str.format(
-            aws_domain=kwargs["aws_domain"],
-            region_name=quote(str(kwargs.get("region_name") or ""), safe=""),
-            bucket=quote(place.bucket, safe=""),
-            key=quote(place.key),
+        where = {name: kwargs.get(name) for name in ("stand_in", "aws_domain")}
+        return super().format_link(
+            **where, region_name=kwargs.get("region_name") or "", bucket=place.bucket, key=place.key
         )

@@ -12,10 +12,11 @@ from typing import Any
 
 from airflow_provider_personalize.compat import Context, get_current_context
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
-from airflow_provider_personalize.links.personalize import job_url
+from airflow_provider_personalize.links.personalize import job_url, stand_in_of
 from airflow_provider_personalize.links.reports import PersonalizeReportLink
 from airflow_provider_personalize.quality.report import Made, Origin, parse_report_uri
 from airflow_provider_personalize.quality.thresholds import Outcome
+from airflow_provider_personalize.service.names import parse_arn
 from airflow_provider_personalize.uris import S3Uri, parse_s3_uri, parse_uri_or_path
 
 
@@ -138,10 +139,15 @@ def note_report(
     """
     states = {outcome.state for outcome in results}
     verdict = next((state for state in ("failed", "warned") if state in states), "passed")
-    where = _where_is(operator.hook, uri)
-    PersonalizeReportLink.persist(
-        context=context, operator=operator, title=title, about=[*about], verdict=verdict, scripts=[], **where
-    )
+    try:
+        where = _where_is(operator.hook, uri)
+        if uri and about:
+            where["stand_in"] = stand_in_of(operator, parse_arn(about[0]).account)
+        PersonalizeReportLink.persist(
+            context=context, operator=operator, title=title, about=[*about], verdict=verdict, scripts=[], **where
+        )
+    except Exception:
+        operator.log.exception("Where the report is could not be noted, so the tab does not show it.")
 
 
 def _where_is(hook: PersonalizeHook, uri: str | None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 
-ROUNDS = 5
+ROUNDS = 3
 CHILD = """
 import json, resource, sys, time
 import airflow._shared.module_loading as loading

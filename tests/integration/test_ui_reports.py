@@ -206,8 +206,15 @@ class TestWhereItGoes:
         shown = server.get("/personalize/report", **where(ids))
         assert shown.status_code == 200
         assert "recs" in shown.text
-        key = uri.removeprefix("s3://personalize-local/").replace(" ", "%20")
-        assert PersonalizeReportLink().format_link(**value) == (
+        key = uri.removeprefix("s3://personalize-local/")
+        # On the stand-in it leads there; AWS's console knows nothing of it.
+        assert (
+            PersonalizeReportLink()
+            .format_link(**value)
+            .endswith(f"/_local/console?bucket=personalize-local&prefix={key}")
+        )
+        on_aws = value | {"stand_in": None, "aws_domain": "aws.amazon.com"}
+        assert PersonalizeReportLink().format_link(**on_aws) == (
             f"https://console.aws.amazon.com/s3/object/personalize-local?region=us-east-1&prefix={key}"
         )
 
@@ -221,8 +228,9 @@ class TestWhereItGoes:
 
     def test_nowhere_where_no_job_is_known_or_its_place_cannot_be_looked_up(self, check, local) -> None:
         assert check(Task("check"), loaded=None)["report_uri"] is None
-        gone = {"lines": 2, "rejects": 0, "job_arn": "arn:aws:personalize:us-east-1:123456789012:batch-inference-job/x"}
-        assert check(Task("check"), loaded=gone)["report_uri"] is None
+        for job_arn in ("arn:aws:personalize:us-east-1:123456789012:batch-inference-job/x", "no ARN"):
+            gone = {"lines": 2, "rejects": 0, "job_arn": job_arn}
+            assert check(Task("check"), loaded=gone)["report_uri"] is None
 
 
 def test_only_the_templates_own_scripts_have_a_digest() -> None:
