@@ -76,7 +76,8 @@ def rows(python: Path, environment: dict[str, str], *arguments: str) -> list[dic
 def test_it_holds_the_package_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"airflow_provider_personalize"}
-    assert {f"airflow_provider_personalize/{name}" for name in ("py.typed", "quality/report.html")} <= set(names)
+    beside_code = ("py.typed", "quality/report.html", "plugins/static/ui.css", "plugins/templates/jobs.html")
+    assert {f"airflow_provider_personalize/{name}" for name in beside_code} <= set(names)
     assert any(name.endswith("/licenses/LICENSE") for name in names)
 
 
