@@ -173,7 +173,7 @@ class PersonalizeCreateJobOperator(ReadArguments, ResourceWaiterMixin, AwsBaseOp
         name = check_job_name(self.job_name or self._derived_name(context, self.named_after(request)))
         request = {self.resource_kind.name_field: name, **request}
         if not tried:
-            self.log.info("Asking for a %s: %s", self.resource_kind.words, json.dumps(request))
+            self.log.info("Asking for a %s, %s:\n%s", self.resource_kind.words, name, json.dumps(request, indent=2))
             if counts := self.check_request(request):
                 context["ti"].xcom_push(key="counts", value=counts)
         while True:
