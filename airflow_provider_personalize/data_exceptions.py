@@ -75,7 +75,7 @@ class TooManyRejectsError(PersonalizeError):
     ) -> None:
         shown = "\n".join(f"  {example}" for example in examples)
         place = kept_in if kept_in and "://" in kept_in else f"the table {kept_in}"
-        where = f"All of them are in {place}." if kept_in else "Name a rejects_table to keep all of them."
+        where = f"All of them are in {place}." if kept_in else "In SQL, a rejects_table keeps all of them."
         super().__init__(
             f"{rejects} of {lines} lines are unusable, more than max_reject_rate={max_reject_rate} allows, so nothing "
             f"was loaded. The first of them:\n{shown}\n{where} Mend the input and run the job again, or raise "

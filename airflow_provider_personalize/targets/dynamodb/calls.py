@@ -25,8 +25,8 @@ from airflow_provider_personalize.service.waits import Logger, growing_pause
 
 T = TypeVar("T")
 
-#: What a call takes: items, and bytes (16 MB, of which less is used so that calls in flight take little memory).
-CALL_ITEMS, CALL_BYTES = 25, 4 << 20
+#: The most items of a call, and the bytes from which on it is sent. DynamoDB takes 16 MB: an item's JSON has 4 at most.
+CALL_ITEMS, CALL_BYTES = 25, 1 << 20
 #: Calls at once, and how many may wait for one of these.
 THREADS, WAITING = 8, 4
 #: For how long a call may get nothing done, in seconds: an on-demand table that grows can throttle for half an hour.
@@ -148,8 +148,8 @@ class DynamoDbCalls:
             answer = self._client.batch_write_item(RequestItems={self.table: [{"DeleteRequest": {"Key": {}}}]})
         finally:
             self._body.content = None
-        unprocessed: list[dict[str, Any]] = (answer.get("UnprocessedItems") or {}).get(self.table, [])
-        return unprocessed
+        # There is one table, whether it goes by its name or its ARN.
+        return [request for requests in (answer.get("UnprocessedItems") or {}).values() for request in requests]
 
     def _put_body(self, params: dict[str, Any], **_: Any) -> None:
         if (content := getattr(self._body, "content", None)) is not None:
@@ -199,7 +199,7 @@ class BatchWriter:
         """
         self._requests.append(f'{{"PutRequest":{{"Item":{item}}}}}')
         self._size += len(item)
-        if len(self._requests) == CALL_ITEMS or self._size > CALL_BYTES // 4:
+        if len(self._requests) == CALL_ITEMS or self._size > CALL_BYTES:
             self._send()
 
     def submit(self, call: Callable[..., Any], *arguments: Any) -> None:
