@@ -7,8 +7,6 @@ fallback is for Airflow 2.11 with the providers of its own constraints file, whi
 
 from __future__ import annotations
 
-import importlib
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
@@ -76,7 +74,6 @@ __all__ = [
     "conf",
     "first_reschedule_date",
     "get_current_context",
-    "pause_trigger",
 ]
 
 
@@ -110,17 +107,3 @@ def triggerer_stats() -> Any:
     except ImportError:
         return Stats
     return TriggererStats
-
-
-def pause_trigger(seconds: float) -> Any:
-    """
-    Return the trigger of Airflow that lets a deferred task go on after a pause.
-
-    :param seconds: The pause.
-    """
-    try:
-        from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
-    except ImportError:
-        module = importlib.import_module("airflow.triggers.temporal")
-        return module.TimeDeltaTrigger(timedelta(seconds=seconds))
-    return TimeDeltaTrigger(timedelta(seconds=seconds))

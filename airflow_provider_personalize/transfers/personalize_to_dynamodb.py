@@ -22,7 +22,7 @@ from airflow_provider_personalize.arguments import (
     text,
     whole_number,
 )
-from airflow_provider_personalize.compat import Context, conf, pause_trigger
+from airflow_provider_personalize.compat import Context, conf
 from airflow_provider_personalize.exceptions import JobTimeoutError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.lineage import Amount, LoadLineage, place_lineage
@@ -47,6 +47,7 @@ from airflow_provider_personalize.targets.dynamodb.table import keys_for
 from airflow_provider_personalize.targets.dynamodb.target import DynamoDbTarget, ExistingTable, Sink
 from airflow_provider_personalize.targets.loader import Loader
 from airflow_provider_personalize.targets.plan import LoadPlan
+from airflow_provider_personalize.triggers.personalize import until_trigger
 from airflow_provider_personalize.uris import parse_uri
 
 if TYPE_CHECKING:
@@ -312,7 +313,7 @@ class PersonalizeToDynamoDbOperator(
             time.sleep(pause)
 
     def _defer_for(self, seconds: float, **wait: Any) -> NoReturn:
-        self.defer(trigger=pause_trigger(seconds), method_name="execute_complete", kwargs=wait)
+        self.defer(trigger=until_trigger(time.time() + seconds), method_name="execute_complete", kwargs=wait)
         raise AssertionError("defer() raises.")
 
     def _finish(self, context: Context, done: dict[str, Any], counts: LoadCounts, items: int) -> dict[str, Any]:
