@@ -231,8 +231,9 @@ def what_is_misspelt(params: dict[str, Any]) -> list[str]:
         "Exploration: expected a number from 0 to 1, got {exploration_weight}.": (
             weight is not None and not 0 <= weight <= 1
         ),
-        "Table: expected a name of letters, digits and _, not longer than 63, that begins with a letter or _, got "
-        "{table!r}.": not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", params["table"]),
+        "Table: expected letters, digits and _, got {table!r}; at most 63, and no digit first.": not re.fullmatch(
+            r"[A-Za-z_][A-Za-z0-9_]{0,62}", params["table"]
+        ),
         "Label: expected 1 to 100 characters, got {label!r}.": not 1 <= len(params["label"].strip()) <= 100,
     }
     return [sentence.format(**params) for sentence, broken in rules.items() if broken]

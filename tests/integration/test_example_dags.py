@@ -604,7 +604,7 @@ class TestOnDemand:
             ({"solution": "arn:aws:personalize:us-east-1:123456789012:solution/mine"}, "Solution: expected a name"),
             ({"ids_from": "s3", "input_uri": "s3://b/in"}, "with the slash at its end, got 's3://b/in'."),
             ({"exploration_weight": 1.5}, "Exploration: expected a number from 0 to 1, got 1.5."),
-            ({"table": "a; DROP TABLE b"}, "Table: expected a name of letters"),
+            ({"table": "a; DROP TABLE b"}, "Table: expected letters, digits and _, got 'a; DROP TABLE b'"),
             ({"label": " "}, "Label: expected 1 to 100 characters"),
             ({"filter": "genres", "filter_values": "Comedy, Drama"}, "line 1: expected a placeholder, = and its val"),
             ({"filter": "genres", "filter_values": "G = a\n\nG = b"}, "line 3: G stands twice"),
