@@ -99,14 +99,18 @@ def load_lineage(
     )
 
 
-def files_lineage(load: LoadLineage, target_uri: str) -> OperatorLineage[Any, Any]:
+def files_lineage(load: LoadLineage, target_uri: str | None) -> OperatorLineage[Any, Any]:
     """
     Return which output was written into which folder, with the files' columns.
 
     :param load: What is told of the load.
-    :param target_uri: The folder.
+    :param target_uri: The folder; None where nothing was written. One that is neither on S3 nor on a disk is not told.
     """
-    return place_lineage(load, *_named(target_uri))
+    if target_uri and target_uri.startswith(("s3://", "file:")):
+        return place_lineage(load, *_named(target_uri))
+    lineage = place_lineage(load, "", "")
+    lineage.outputs = []
+    return lineage
 
 
 def place_lineage(load: LoadLineage, namespace: str, name: str) -> OperatorLineage[Any, Any]:

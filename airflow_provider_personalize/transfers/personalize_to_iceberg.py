@@ -142,7 +142,7 @@ class PersonalizeToIcebergOperator(ReadArguments, PersonalizeTaskMixin, AwsBaseO
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """Return which files were published, and where the table lies, for OpenLineage."""
-        return files_lineage(self.loaded, str(self.loaded.table))
+        return files_lineage(self.loaded, self.loaded.table)
 
     def conflicts(self, known: Mapping[str, Any]) -> Iterator[str]:
         """Yield an error for each combination of arguments that cannot be right."""

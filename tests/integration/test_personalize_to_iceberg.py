@@ -286,6 +286,24 @@ def test_a_load_of_nothing(files_lake, output):
     assert files_lake.read() == []
 
 
+def test_lineage_names_the_files_and_the_table(files_lake, output):
+    pytest.importorskip("airflow.providers.openlineage", reason="needs Airflow's OpenLineage provider: make venv")
+    output.write(line("u", "a", "b"))
+    [loads] = files_lake.export(output)
+    operator = PersonalizeToIcebergOperator(
+        task_id="publish", loads=loads, iceberg_conn_id="lake", table=TABLE, aws_conn_id=None
+    )
+    told = operator.get_openlineage_facets_on_complete(None)
+    assert (told.inputs, told.outputs) == ([], []), "nothing has happened yet"
+    inspect.unwrap(type(operator).execute)(operator, {})
+    told = operator.get_openlineage_facets_on_complete(None)
+    assert [read.name for read in told.inputs] == [str(parse_uri(files_lake.files).path)]
+    [written] = told.outputs
+    assert (written.namespace, written.name) == ("file", str(parse_uri(files_lake.table().location()).path))
+    assert [field.name for field in written.facets["schema"].fields] == ["user_id", "rank", "item_id", "score"]
+    assert written.outputFacets["outputStatistics"].rowCount == 2
+
+
 # Another engine
 
 #: DuckDB's extension comes with PyPI's packages for this version of DuckDB, which is not the one that the tests are on.
