@@ -13,6 +13,8 @@ from airflow_provider_personalize.sql.table import SqlTable
 
 Change = Literal["new", "changed", "gone"]
 What = Literal["entities", "items"]
+#: An entity as it is joined, and put in order: a NULL would not be joined to another one.
+_KEY = "COALESCE(e, '') AS e, CASE WHEN e IS NULL THEN 1 ELSE 0 END AS z"
 CHANGES: tuple[Change, ...] = get_args(Change)
 WHATS: tuple[What, ...] = get_args(What)
 
@@ -93,66 +95,74 @@ class ComparedTable(OutputTable):
         :param exact: Whether to compare the rows themselves. Otherwise a hash of 64 bits stands for each list, where
             the database has one.
         """
-        sides = [self._side(now, 1)] + ([] if before is None else [self._side(before, 0)])
-        rows = " UNION ALL ".join(sql for sql, _ in sides)
-        values = [value for _, bound in sides for value in bound]
+        rows, values = self._rows(now, before)
         if what == "items":
             sql = self._items(rows)
         elif before is None:
-            sql = f"SELECT e, z, 1, 0, r, i, s FROM ({rows}) every_row ORDER BY e, z, r, i"
+            sql = f"SELECT {_KEY}, 1, 0, r, i, s FROM ({rows}) every_row ORDER BY 1, 2, r, i"
         else:
             compared = self._by_rows(rows) if exact or not self._table.hashes else self._by_hash(rows)
-            sql = self._lists(compared, sides[0][0])
-            values += sides[0][1]
+            rows_of_now, more = self._rows(now, None)
+            sql, values = self._lists(compared, rows_of_now), values + more
         stream_rows(self._table, sql, values, lambda found: consume(self._read(found)))
 
-    def _side(self, values: Mapping[str, Any], side: int) -> tuple[str, list[Any]]:
-        """Return the query for the rows of a slice, and what is to be bound in it."""
-        where, bound = self._where(values)
-        rank = f"COALESCE({self._table.quote(self._rank)}, 0)" if self._rank else "0"
+    def _rows(self, now: Mapping[str, Any], before: Mapping[str, Any] | None) -> tuple[str, list[Any]]:
+        """Return the query for the rows of one slice or of two, ``side`` 1 and 0, and what is to be bound in it."""
+        rank = self._table.quote(self._rank) if self._rank else "0"
         score = self._table.quote(self._score) if self._score else "NULL"
-        entity = self._table.exact_text(self.entity)
-        # A NULL would not be joined to another one.
-        return (
-            f"SELECT COALESCE({entity}, '') AS e, CASE WHEN {self._table.quote(self.entity)} IS NULL THEN 1 ELSE 0 END "
-            f"AS z, {rank} AS r, COALESCE({self._table.exact_text(self.item)}, '') AS i, {score} AS s, {side} AS side "
-            f"FROM {self._table.quoted}{where}"
-        ), bound
+        entity, item = self._table.exact_text(self.entity), self._table.exact_text(self.item)
+        columns = f"{entity} AS e, {rank} AS r, {item} AS i, {score} AS s"
+
+        def rows(side: str, where: str) -> str:
+            return f"SELECT {columns}, {side} AS side FROM {self._table.quoted}{where}"
+
+        where_now, bound_now = self._where(now)
+        if before is None:
+            return rows("1", where_now), bound_now
+        where_before, bound_before = self._where(before)
+        if self._table.differ(now, before):
+            # One pass over the table instead of two.
+            condition = where_now.removeprefix(" WHERE ")
+            either = f" WHERE {condition} OR {where_before.removeprefix(' WHERE ')}"
+            return rows(f"CASE WHEN {condition} THEN 1 ELSE 0 END", either), [*bound_now, *bound_now, *bound_before]
+        return f"{rows('1', where_now)} UNION ALL {rows('0', where_before)}", [*bound_now, *bound_before]
 
     def _by_hash(self, rows: str) -> str:
-        """Return the query for the entities whose lists have other hashes, with the numbers of their rows."""
+        """Return the query for the entities whose lists have other hashes; ``n`` and ``b`` say where they have any."""
         numbers = ["r", *(["s"] if self._score else [])]
         now, before = (self._table.hash_of_rows(f"side = {side}", "i", numbers) for side in (1, 0))
         return (
-            f"SELECT e, z, SUM(side) AS n, COUNT(*) - SUM(side) AS b FROM ({rows}) every_row GROUP BY e, z "
-            f"HAVING SUM(side) = 0 OR SUM(side) = COUNT(*) OR {now} <> {before}"
+            f"SELECT e, CASE WHEN {now} IS NULL THEN 0 ELSE 1 END AS n, CASE WHEN {before} IS NULL THEN 0 ELSE 1 END "
+            f"AS b FROM ({rows}) every_row GROUP BY e "
+            f"HAVING {now} IS NULL OR {before} IS NULL OR {now} <> {before}"
         )
 
     def _by_rows(self, rows: str) -> str:
         """Return the query for the entities whose rows are others, with the numbers of their rows."""
-        columns = "e, z, r, i" + (", s" if self._score else "")
+        columns = "e, r, i" + (", s" if self._score else "")
         return (
-            "SELECT e, z, SUM(now_rows) AS n, SUM(before_rows) AS b FROM ("
+            "SELECT e, SUM(now_rows) AS n, SUM(before_rows) AS b FROM ("
             f"SELECT {columns}, SUM(side) AS now_rows, COUNT(*) - SUM(side) AS before_rows FROM ({rows}) every_row "
-            f"GROUP BY {columns}) same_rows GROUP BY e, z "
+            f"GROUP BY {columns}) same_rows GROUP BY e "
             "HAVING SUM(CASE WHEN now_rows <> before_rows THEN 1 ELSE 0 END) > 0"
         )
 
     def _lists(self, compared: str, rows_of_now: str) -> str:
         """Return the query for the rows that entities have now."""
-        key, apart = self._table.short_key("e"), self._table.keeps_apart
+        key, apart = self._table.short_key("COALESCE(e, '')"), self._table.keeps_apart
         return (
-            f"SELECT c.e, c.z, c.n, c.b, t.r, t.i, t.s FROM (SELECT e, z, n, b, {key} AS k FROM ({compared}) found) c "
-            f"LEFT JOIN (SELECT e, z, r, i, s, {key} AS k FROM ({rows_of_now}) every_row_of_now{apart}) t "
+            "SELECT c.e, c.z, c.n, c.b, t.r, t.i, t.s "
+            f"FROM (SELECT {_KEY}, n, b, {key} AS k FROM ({compared}) found) c "
+            f"LEFT JOIN (SELECT {_KEY}, r, i, s, {key} AS k FROM ({rows_of_now}) every_row_of_now{apart}) t "
             "ON t.k = c.k AND t.e = c.e AND t.z = c.z ORDER BY c.e, c.z, t.r, t.i"
         )
 
     def _items(self, rows: str) -> str:
         """Return the query for the items that are in one of the slices only, those that are new first."""
         return (
-            "SELECT e, z, SUM(side) AS n, COUNT(*) - SUM(side) AS b, MIN(r) AS r, i, MIN(s) AS s "
-            f"FROM ({rows}) every_row GROUP BY e, z, i HAVING SUM(side) = 0 OR SUM(side) = COUNT(*) "
-            "ORDER BY e, z, CASE WHEN SUM(side) = 0 THEN 1 ELSE 0 END, MIN(r), i"
+            f"SELECT {_KEY}, SUM(side) AS n, COUNT(*) - SUM(side) AS b, MIN(r) AS r, i, MIN(s) AS s "
+            f"FROM ({rows}) every_row GROUP BY every_row.e, i HAVING SUM(side) = 0 OR SUM(side) = COUNT(*) "
+            "ORDER BY 1, 2, CASE WHEN SUM(side) = 0 THEN 1 ELSE 0 END, MIN(r), i"
         )
 
     def _read(self, rows: Iterable[Sequence[Any]]) -> Iterator[ChangedRow]:

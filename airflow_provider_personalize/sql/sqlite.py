@@ -89,17 +89,17 @@ class _RowHash:
     """SQLite's aggregate of the hashes of rows."""
 
     def __init__(self) -> None:
-        self._sum = 0
+        self._sum: int | None = None
 
     def step(self, counts: Any, text: str, *numbers: Any) -> None:
         """Add a row, where it counts."""
         if counts:
             # Not the hash of a tuple: two rows that exchange their ranks would often have the same sum.
-            self._sum += hash(f"{numbers} {text}")
+            self._sum = (self._sum or 0) + hash(f"{numbers} {text}")
 
-    def finalize(self) -> str:
+    def finalize(self) -> str | None:
         """Return the sum as text: SQLite has no whole numbers of more than 64 bits."""
-        return str(self._sum)
+        return None if self._sum is None else str(self._sum)
 
 
 def _is_rowid(kind: str, key: int) -> bool:

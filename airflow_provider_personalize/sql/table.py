@@ -241,6 +241,10 @@ class SqlTable:
     def begin_comparing(self) -> None:
         """Prepare this transaction for statements that compare all rows of two slices."""
 
+    def differ(self, values: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
+        """Return whether it is certain that no row of the table has both these values and those."""
+        return False
+
     def short_key(self, text: str) -> str:
         """
         Return what rows are joined by beside a text that is the same in both.
@@ -253,7 +257,7 @@ class SqlTable:
         """
         Return an aggregate that is another one where rows differ, but for one case in 2 to the power of 64.
 
-        The order in which the database goes through the rows does not count.
+        The order in which the database goes through the rows does not count. It is NULL where there are no rows.
 
         :param condition: Which rows count.
         :param text: A text of each row, not NULL.
