@@ -126,7 +126,8 @@ def main() -> None:
     one, two = statistics.median(ones), statistics.median(twos)
     last = statistics.median(published)
     print(
-        f"{len(lines) * 25:,} rows: one task {one:.2f} s, two {two:.2f} s (of it {last:.3f} s to publish), ratio {ratio:.2f} (bound {BOUND:.2f})"
+        f"{len(lines) * 25:,} rows: one task {one:.2f} s, two {two:.2f} s (of it {last:.3f} s to publish), "
+        f"ratio {ratio:.2f} (bound {BOUND:.2f})"
     )
     sys.exit(0 if ratio <= BOUND else 1)
 
