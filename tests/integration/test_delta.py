@@ -305,3 +305,23 @@ def test_what_cannot_be_right_is_said_before_anything_is_read(target, tmp_path):
     assert len(caught.value.problems) == 5
     with pytest.raises(InvalidRequestError, match="compare_scores is for what='entities'"):
         delta(target, tmp_path, what="items", compare_scores=True)
+
+
+@pytest.mark.parametrize("target", ["postgres"], indirect=True)
+def test_openlineage_is_told_of_the_table_and_the_file(target, output, tmp_path):
+    pytest.importorskip("airflow.providers.openlineage", reason="needs Airflow's openlineage provider")
+    load(target, output.write(line("u", "a")), write_mode="replace_slice", extra_columns=TODAY)
+    operator = PersonalizeDeltaOperator(
+        task_id="delta",
+        table="recs",
+        sql_conn_id=target.conn_id,
+        aws_conn_id=None,
+        extra_columns=TODAY,
+        target_uri=(tmp_path / "changes.jsonl").as_uri(),
+    )
+    inspect.unwrap(type(operator).execute)(operator, {})
+    told = operator.get_openlineage_facets_on_complete(None)
+    assert [table.name for table in told.inputs] == [f"{target.database.name}.public.recs"]
+    [file] = told.outputs
+    assert (file.namespace, file.name) == ("file", str(tmp_path / "changes.jsonl"))
+    assert file.outputFacets["outputStatistics"].rowCount == 1
