@@ -1,8 +1,7 @@
 """
 Tasks that import, train, update and delete, and that kill their own process once, each at another point of its way.
 
-``tests/integration/test_kills.py`` runs each of them in processes of its own, ``tests/system/test_kills.py`` in DAGs of
-a real Airflow.
+``tests/integration/test_kills.py`` runs each part of a try in a process of its own.
 """
 
 from __future__ import annotations
@@ -60,20 +59,6 @@ class Cell(NamedTuple):
 
 def cells_of(kind: str, half: str) -> list[Cell]:
     return [Cell(kind, half, point) for point in POINTS[half]]
-
-
-#: The DAGs: each pair of a kind and a half; and what tells most, for every run of the tests.
-DAGS = {f"kills_{kind}_{half}": cells_of(kind, half) for kind in CALLS for half in POINTS}
-DAGS["kills"] = [
-    Cell("import", "sync", "after_call"),
-    Cell("import", "deferred", "before_resume"),
-    Cell("training", "sync", "after_call"),
-    Cell("training", "deferred", "while_deferred"),
-    Cell("campaign", "sync", "while_waiting"),
-    Cell("campaign", "deferred", "after_call"),
-    Cell("deletion", "sync", "after_call"),
-    Cell("deletion", "deferred", "before_resume"),
-]
 
 
 def set_up(client: Callable[[str], Any], cells: Iterable[Cell]) -> str:

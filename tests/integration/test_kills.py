@@ -1,7 +1,6 @@
 """
 What is paid for, or changed, is done once, wherever its process is killed, by SIGKILL: the whole matrix of what is
-done, on a worker or deferred, and the points at which it dies. ``tests/system/test_kills.py`` has some of it on a real
-Airflow.
+done, on a worker or deferred, and the points at which it dies.
 """
 
 from __future__ import annotations
