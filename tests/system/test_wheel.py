@@ -125,6 +125,66 @@ def project_urls(metadata: Message) -> list[tuple[str, str]]:
     return [tuple(value.split(", ", 1)) for value in metadata.get_all("Project-URL", [])]
 
 
+#: What each extra alone brings of the packages that only some of them need.
+BROUGHT = {
+    "parquet": {"pyarrow"},
+    "iceberg": {"pyarrow", "pyiceberg", "apache-airflow-providers-apache-iceberg"},
+    "dynamodb": set(),
+    "redshift": {"pyarrow"},
+    "snowflake": {"pyarrow", "snowflake-connector-python", "apache-airflow-providers-snowflake"},
+    "spark": {"pyarrow", "apache-airflow-providers-apache-spark"},
+}
+#: Modules of the packages that only an extra brings.
+MODULES = ("pyarrow", "pyiceberg", "snowflake", "pyspark", "redshift_connector", "duckdb", "pandas", "numpy")
+
+
+def test_the_base_package_needs_little(metadata: Message) -> None:
+    needed = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
+    assert {re.split(r"[<>=!~ \[]", line)[0] for line in needed} == {
+        "apache-airflow",
+        "apache-airflow-providers-amazon",
+        "apache-airflow-providers-common-sql",
+        "boto3",
+    }
+
+
+@pytest.mark.parametrize("extra", BROUGHT)
+def test_an_extra_installs_alone_on_the_newest_airflow(wheel: Path, python: Path, tmp_path: Path, extra: str) -> None:
+    """It is resolved, not installed: the newest Airflow is the one in the fresh environment, whose extra is another."""
+    wanted = tmp_path / "in.txt"
+    wanted.write_text(f"{NAME}[{extra}] @ {wheel.as_uri()}\n")
+    uv("pip", "compile", "--python", python, "--no-header", "--no-annotate", "-o", tmp_path / "out.txt", wanted)
+    found = dict(
+        line.split("==") for line in (tmp_path / "out.txt").read_text().splitlines() if re.match(r"[\w.-]+==", line)
+    )
+    script = "import importlib.metadata; print(importlib.metadata.version('apache-airflow'))"
+    newest = subprocess.run([python, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
+    assert found["apache-airflow"] == newest
+    only_some = set().union(*BROUGHT.values())
+    assert only_some & found.keys() == BROUGHT[extra]
+
+
+def test_transfers_import_no_package_of_an_extra(python: Path, environment: dict[str, str]) -> None:
+    script = (
+        "import importlib, json, pkgutil, sys, airflow_provider_personalize.transfers as transfers\n"
+        "from airflow_provider_personalize.targets import sql\n"
+        "from airflow_provider_personalize.spark import personalize_output\n"
+        "for module in pkgutil.iter_modules(transfers.__path__):\n"
+        "    importlib.import_module(f'{transfers.__name__}.{module.name}')\n"
+        f"print(json.dumps([name for name in {MODULES} if name in sys.modules]))"
+    )
+    assert json.loads(run(python, environment, "-c", script).splitlines()[-1]) == []
+
+
+def test_a_missing_extra_is_named(python: Path, environment: dict[str, str]) -> None:
+    script = (
+        "from airflow_provider_personalize.targets.sql import staging_at\n"
+        "try:\n    staging_at('s3://bucket/', None, None, None)\n"
+        "except Exception as error:\n    print(error)"
+    )
+    assert f"pip install '{NAME}[parquet]'" in run(python, environment, "-c", script)
+
+
 def test_it_says_where_everything_is(metadata: Message) -> None:
     urls = dict(project_urls(metadata))
     assert set(urls) == {"Documentation", "Changelog", "Source", "Issues"}
