@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow_provider_personalize.aws_errors import AWS_ERRORS, describe_error
+from airflow_provider_personalize.aws_errors import AWS_ERRORS, describe_error, is_transient
 from airflow_provider_personalize.compat import BaseHook
 from airflow_provider_personalize.exceptions import PersonalizeError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
@@ -134,13 +134,18 @@ def look(conn_id: str) -> Overview:
         return overview
     found: dict[ResourceKind, list[dict[str, Any]]] = {}
     for kind in (*SHOWN, SOLUTION):
-        found[kind], whole = _lines(hook, kind, overview.problems)
-        if not whole:
-            overview.left_out = None
-    jobs = [Job(status) for kind in SHOWN for status in _statuses(kind, found[kind], overview.problems)]
+        try:
+            found[kind], whole = _lines(hook, kind)
+            overview.left_out = overview.left_out if whole else None
+        except Exception as error:  # noqa: BLE001 (the page shows what there is)
+            overview.problems.append(_sentence(error))
+            if is_transient(error):
+                # Who does not answer now would keep people waiting for each of the others, too.
+                break
+    jobs = [Job(status) for kind in SHOWN for status in _statuses(kind, found.get(kind, ()), overview.problems)]
     jobs.sort(key=lambda job: job.status.created_at or datetime.min.replace(tzinfo=UTC), reverse=True)
     overview.slots = _slots(jobs)
-    overview.solutions = _solutions(hook, found[SOLUTION], jobs)
+    overview.solutions = _solutions(hook, found.get(SOLUTION, ()), jobs)
     overview.jobs = jobs[:MOST_SHOWN]
     if overview.left_out is not None:
         overview.left_out = len(jobs) - len(overview.jobs)
@@ -156,16 +161,13 @@ def _sentence(error: Exception) -> str:
     return describe_error(error) if isinstance(error, AWS_ERRORS) else f"{type(error).__name__}: {error}"
 
 
-def _lines(hook: PersonalizeHook, kind: ResourceKind, problems: list[str]) -> tuple[list[dict[str, Any]], bool]:
+def _lines(hook: PersonalizeHook, kind: ResourceKind) -> tuple[list[dict[str, Any]], bool]:
     """Return the lines of a listing, and whether they are all."""
     lines: list[dict[str, Any]] = []
-    try:
-        for number, page in enumerate(hook.pages(kind), 1):
-            lines += entries_of(kind, page)
-            if number == MOST_PAGES and text_at(page, "nextToken"):
-                return lines, False
-    except Exception as error:  # noqa: BLE001 (the page shows what there is)
-        problems.append(_sentence(error))
+    for number, page in enumerate(hook.pages(kind), 1):
+        lines += entries_of(kind, page)
+        if number == MOST_PAGES and text_at(page, "nextToken"):
+            return lines, False
     return lines, True
 
 

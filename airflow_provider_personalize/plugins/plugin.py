@@ -52,26 +52,21 @@ _VIEWS = (
 )
 
 
-class _OnServer:
-    """
-    An attribute that is made when the API server asks for it, and empty where Airflow shows no views.
+class Pages:
+    """The application of the pages: it is made at the first request, so that the API server's start pays nothing."""
 
-    Airflow reads it from the plugin's class or from an instance, depending on how it has found the plugin.
-    """
-
-    def __get__(self, instance: Any, owner: Any = None) -> list[dict[str, Any]]:
-        if not SHOWS_VIEWS:
-            return []
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request, as ASGI has it."""
         from airflow_provider_personalize.plugins.app import app
 
-        return [{"name": "personalize", "url_prefix": PREFIX, "app": app()}]
+        await app()(scope, receive, send)
 
 
 class PersonalizePlugin(AirflowPlugin):
     """The reports of a run and of a task as tabs, and the page "Personalize" in the navigation."""
 
     name = "personalize"
-    fastapi_apps = _OnServer()
+    fastapi_apps = [{"name": "personalize", "url_prefix": PREFIX, "app": Pages()}] if SHOWS_VIEWS else []
     external_views = [dict(view) for view in _VIEWS] if SHOWS_VIEWS else []
 
 

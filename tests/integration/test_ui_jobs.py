@@ -178,6 +178,17 @@ def test_what_cannot_be_looked_at_is_a_sentence(
     assert "<b>user-personalization</b>" in shown.text
 
 
+def test_who_does_not_answer_is_not_asked_five_times(server: Server, local, configured: str) -> None:
+    from airflow_provider_personalize.local.faults import Fault
+
+    local.controls.faults.add(Fault("unavailable", times=100))
+    shown = server.get("/personalize/jobs")
+    assert shown.status_code == 200
+    assert len(re.findall('class="problem"', shown.text)) == 1
+    calls = local.controls.state()["calls"]
+    assert [calls.get(name, 0) > 0 for name in LISTS] == [True, False, False, False, False]
+
+
 def test_it_is_off_where_no_connection_is_named(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__PERSONALIZE__UI_CONNECTIONS", "")
     shown = server.get("/personalize/jobs")

@@ -28,7 +28,7 @@ def test_it_is_there_where_airflow_shows_views_and_nowhere_else():
     assert len({view["url_route"] for view in views}) == len(views)
     assert all(view["href"].startswith("personalize/") for view in views)
     [app] = apps
-    assert (app["url_prefix"], app["app"]) == ("/personalize", plugin.PersonalizePlugin().fastapi_apps[0]["app"])
+    assert app["url_prefix"] == "/personalize"
 
 
 def fresh(code, **environment):
