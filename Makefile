@@ -33,7 +33,7 @@ SOURCES := airflow_provider_personalize example_dags tests
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv demo demo-lifecycle airflow test test-pure test-unit test-integration test-psycopg2 test-system test-wheel \
-	test-airflow test-floor lint format types rooms docs check bench clean
+	test-airflow test-floor lint format types rooms docs pictures check bench clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -117,6 +117,9 @@ docs: $(READY) ## Build the site of the documentation, in build/site; a warning 
 	http_proxy=http://127.0.0.1:9 https_proxy=http://127.0.0.1:9 $(BIN)/python -m mkdocs build --strict --quiet \
 		--config-file .mkdocs.yml
 	@echo "The site is at build/site/index.html"
+
+pictures: $(READY) ## Take the pictures of the documentation anew, in a real browser
+	@$(BIN)/python -m tests.system.pictures
 
 check: lint types docs test ## Check everything that a change should pass
 

@@ -221,6 +221,9 @@ def test_every_page_is_reached():
 def test_every_picture_is_shown():
     shown = {Path(target).name for target in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", ALL)}
     assert shown == {path.name for path in (ROOT / "docs" / "images").iterdir()}
+    # Read as text: the command needs a browser's driver, which not every environment of these tests has.
+    command = (ROOT / "tests" / "system" / "pictures.py").read_text(encoding="utf-8")
+    assert shown == set(re.findall(r'^@picture\("(.+)"\)$', command, re.MULTILINE)), "what make pictures takes"
 
 
 def test_the_readme_of_a_release_leads_to_its_files():
