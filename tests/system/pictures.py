@@ -178,7 +178,7 @@ def _approve(shop: Shop, page: Page) -> bytes:
     run = shop.stack.trigger(NIGHTLY, params={"top_n": 26})
     run.wait(until=lambda task: (task.task_id, task.state) in WAITING, check=shop.stack.check)
     page.goto(f"/dags/{NIGHTLY}/runs/{run.run_id}/tasks/approve/required_actions")
-    expect(page.get_by_role("button", name="Refuse")).to_be_visible()
+    expect(page.get_by_role("button", name="Reject")).to_be_visible()
     return page.screenshot()
 
 
