@@ -32,8 +32,8 @@ SOURCES := airflow_provider_personalize example_dags tests
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo demo-lifecycle airflow test test-pure test-unit test-integration test-psycopg2 test-system test-wheel \
-	test-airflow test-floor lint format types rooms docs pictures check bench clean
+.PHONY: help venv demo demo-lifecycle airflow test test-pure test-unit test-integration test-psycopg2 test-system \
+	test-kills test-wheel test-airflow test-floor lint format types rooms docs pictures check bench clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,9 @@ test-psycopg2: $(READY) ## Run the integration tests that use PostgreSQL once mo
 
 test-system: $(READY)
 	$(PYTEST) tests/system --ignore tests/system/test_wheel.py
+
+test-kills: $(READY) ## Kill each kind of task at each point of its way, on a real Airflow; ten minutes or so
+	KILL_MATRIX=1 $(PYTEST) tests/system/test_kills.py
 
 test-wheel: $(READY) ## Build the wheel, install it into a fresh environment, and test it there
 	$(PYTEST) tests/system/test_wheel.py

@@ -61,6 +61,20 @@ def cells_of(kind: str, half: str) -> list[Cell]:
     return [Cell(kind, half, point) for point in POINTS[half]]
 
 
+#: The DAGs: each pair of a kind and a half; and what tells most, for every run of the tests.
+DAGS = {f"kills_{kind}_{half}": cells_of(kind, half) for kind in CALLS for half in POINTS}
+DAGS["kills"] = [
+    Cell("import", "sync", "after_call"),
+    Cell("import", "deferred", "before_resume"),
+    Cell("training", "sync", "after_call"),
+    Cell("training", "deferred", "while_deferred"),
+    Cell("campaign", "sync", "while_waiting"),
+    Cell("campaign", "deferred", "after_call"),
+    Cell("deletion", "sync", "after_call"),
+    Cell("deletion", "deferred", "before_resume"),
+]
+
+
 def set_up(client: Callable[[str], Any], cells: Iterable[Cell]) -> str:
     """Make what the cells import into, train, update and delete, and return the version that campaigns are of."""
     personalize = client("personalize")
