@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -28,9 +30,26 @@ pytest.importorskip("pyiceberg.catalog.sql", reason="pyiceberg's catalog in SQL 
 WORKERS = ("worker-0", "worker-1")
 
 
+@contextmanager
+def _redis(port: int, folder: Path) -> Iterator[None]:
+    """Run Redis, outside the stack: that knows its processes by their environment, which this one overwrites."""
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as redis:
+        try:
+            while not _answers(port):
+                assert redis.poll() is None
+            yield
+        finally:
+            redis.terminate()
+
+
 def _answers(port: int) -> bool:
-    with closing(socket.create_connection(("127.0.0.1", port), timeout=1)):
-        return True
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        time.sleep(0.1)
+        return False
+    return True
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +83,7 @@ def stack(state: Path, folder: Path) -> Iterator[Stack]:
         },
         dags_folder=Path(__file__).parent / "dags",
     )
-    redis = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-    stack.processes.start("redis", redis).wait_until(lambda: _answers(port))
-    with stack:
+    with _redis(port, folder), stack:
         for name in WORKERS:
             arguments = ["--concurrency", "2", "--celery-hostname", f"{name}@%h", "--skip-serve-logs"]
             arguments += ["--pid", str(folder / f"{name}.pid"), "--without-mingle", "--without-gossip"]
