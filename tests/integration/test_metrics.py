@@ -21,10 +21,12 @@ def sent(monkeypatch):
 
 @both_halves
 def test_jobs_polls_and_waits_for_a_slot(local, sent, deferrable):
-    local.s3(local.region).put_object(Bucket=BUCKET, Key="in/users.json", Body=b'{"userId": "1"}\n' * 3)
+    local.s3(local.region).put_object(Bucket=BUCKET, Key="metrics/users.json", Body=b'{"userId": "1"}\n' * 3)
     local.controls.add_fault("fail_job", times=1, reason="a bad night")
     local.controls.add_fault("limit", times=1, operation="CreateBatchInferenceJob")
-    waits = {"num_results": 2, "deferrable": deferrable, "wait_for_completion": True}
+    # A prefix of its own: other tests leave their input under the usual one.
+    own = {"input_uri": f"s3://{BUCKET}/metrics/", "num_results": 2}
+    waits = {**own, "deferrable": deferrable, "wait_for_completion": True}
     with pytest.raises(JobFailedError):
         run_through(inference(local, **waits), context())
     run_through(inference(local, **waits), context())
