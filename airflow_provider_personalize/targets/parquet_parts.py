@@ -23,6 +23,7 @@ from airflow_provider_personalize.targets.base import Capabilities
 from airflow_provider_personalize.targets.counts import LoadCounts
 from airflow_provider_personalize.targets.extras import need
 from airflow_provider_personalize.targets.parquet import ParquetFiles, RowFile, column_types, write_rejects
+from airflow_provider_personalize.targets.parts import complete
 from airflow_provider_personalize.targets.plan import LoadPlan
 from airflow_provider_personalize.uris import FileUri, S3Uri
 
@@ -101,46 +102,12 @@ def all_parts(values: Iterable[Any]) -> list[ParquetPart]:
     :param values: What the tasks that wrote them have returned.
     :raises InvalidRequestError: if one is missing, or does not belong to the others.
     """
-    parts = sorted(map(ParquetPart.of, values), key=lambda part: part.part)
-    if not parts:
-        raise InvalidRequestError("loads: expected what PersonalizeToParquetOperator's tasks have returned, got none.")
-    for part in parts[1:]:
-        _check_together(parts[0], part)
-    numbers = [part.part for part in parts]
-    total = parts[0].parts
-    if missing := sorted(set(range(total)) - set(numbers)):
-        raise InvalidRequestError(
-            f"loads: expected all {total} parts of {parts[0].source}, got none for part {_listed(missing)}. Let a task "
-            "write each of them (part from 0 to parts - 1), and hand over what all of them have returned."
-        )
-    if twice := sorted({number for number in numbers if numbers.count(number) > 1}):
-        raise InvalidRequestError(f"loads: expected each part once, got part {_listed(twice)} more than once.")
-    telling = [part for part in parts if part.kind is not None]
-    for part in telling[1:]:
-        for name, one, other in (
-            ("rows", telling[0].kind, part.kind),
-            ("columns", list(telling[0].columns.items()), list(part.columns.items())),
-        ):
-            if one != other:
-                raise InvalidRequestError(
-                    f"loads: expected the same {name} in all parts, got {one} in part {telling[0].part} and {other} in "
-                    f"part {part.part}. Give their tasks the same arguments, and clear them."
-                )
-    return parts
-
-
-def _check_together(first: ParquetPart, part: ParquetPart) -> None:
-    for name, what in (("source", "output"), ("parts", "number of parts"), ("extra_columns", "extra_columns")):
-        one, other = getattr(first, name), getattr(part, name)
-        if one != other:
-            raise InvalidRequestError(
-                f"loads: expected parts of one load, got two that differ in their {what}: {one} (part {first.part}) "
-                f"and {other} (part {part.part}). Publish each load by a task of its own."
-            )
-
-
-def _listed(numbers: Iterable[int]) -> str:
-    return ", ".join(map(str, numbers))
+    same_arguments = "Give their tasks the same arguments, and clear them"
+    return complete(
+        map(ParquetPart.of, values),
+        alike={"extra_columns": ("extra_columns", same_arguments)},
+        alike_where_told={"columns": ("columns", same_arguments)},
+    )
 
 
 @dataclass

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Protocol, Self, TypeVar
 
 from airflow_provider_personalize.arguments import shown
 from airflow_provider_personalize.exceptions import InvalidRequestError
@@ -90,38 +90,79 @@ def all_parts(values: Any) -> list[LoadPart]:
     :param values: What their tasks have returned.
     :raises InvalidRequestError: if one is missing, or does not belong to the others.
     """
-    parts = sorted(
-        map(LoadPart.of, [values] if isinstance(values, Mapping) else values or ()), key=lambda part: part.part
+    parts = map(LoadPart.of, [values] if isinstance(values, Mapping) else values or ())
+    return complete(
+        parts,
+        alike={"staged": ("table and slice", "Give all of them the same table, schema and extra_columns")},
+        alike_where_told={"columns": ("columns", "Give their tasks the same column_names, and clear them")},
     )
+
+
+class Part(Protocol):
+    """What the task of a part tells of it, whatever the target."""
+
+    @property
+    def source(self) -> str:
+        """What is loaded."""
+
+    @property
+    def part(self) -> int:
+        """The number of the part, from 0."""
+
+    @property
+    def parts(self) -> int:
+        """How many parts there are."""
+
+    @property
+    def kind(self) -> str | None:
+        """The name of its kind of rows, None where none of its lines told it."""
+
+
+PartT = TypeVar("PartT", bound=Part)
+
+
+def complete(
+    parts: Iterable[PartT],
+    *,
+    alike: Mapping[str, tuple[str, str]],
+    alike_where_told: Mapping[str, tuple[str, str]],
+) -> list[PartT]:
+    """
+    Return the parts of a load in their order, if they are all of it and belong together.
+
+    :param parts: The parts.
+    :param alike: What all of them have to have the same value of: ``{attribute: (what it is, what to do)}``.
+    :param alike_where_told: The same for those parts whose lines have told their kind of rows.
+    :raises InvalidRequestError: if one is missing, there twice, or does not belong to the others.
+    """
+    parts = sorted(parts, key=lambda part: part.part)
     if not parts:
         raise InvalidRequestError("loads: expected what the tasks of the parts have returned, got nothing.")
     first = parts[0]
-    _check_same(parts, "source", "load", "Publish each load by a task of its own")
-    _check_same(parts, "parts", "number of parts", "Clear their tasks")
-    _check_same(parts, "staged", "table and slice", "Give all of them the same table, schema and extra_columns")
-    if missing := sorted(set(range(first.parts)) - {part.part for part in parts}):
+    _check_alike(parts, {"source": ("output", "Publish each load by a task of its own")})
+    _check_alike(parts, {"parts": ("number of parts", "Clear their tasks"), **alike})
+    numbers = [part.part for part in parts]
+    if missing := sorted(set(range(first.parts)) - set(numbers)):
         raise InvalidRequestError(
             f"loads: expected all {first.parts} parts of {first.source}, got none for part {_listed(missing)}. Let a "
             "task load each of them (part from 0 to parts - 1), and hand over what all of them have returned."
         )
-    if len(parts) != first.parts:
-        numbers = [part.part for part in parts]
-        twice = sorted({number for number in numbers if numbers.count(number) > 1})
+    if twice := sorted({number for number in numbers if numbers.count(number) > 1}):
         raise InvalidRequestError(f"loads: expected each part once, got part {_listed(twice)} more than once.")
     telling = [part for part in parts if part.kind is not None]
-    _check_same(telling, "kind", "kind of rows", "Publish each kind into a table of its own")
-    _check_same(telling, "columns", "columns", "Give their tasks the same column_names, and clear them")
+    _check_alike(telling, {"kind": ("kind of rows", "Publish each kind into a table of its own"), **alike_where_told})
     return parts
 
 
-def _check_same(parts: Sequence[LoadPart], name: str, what: str, remedy: str) -> None:
+def _check_alike(parts: Sequence[Part], attributes: Mapping[str, tuple[str, str]]) -> None:
     for part in parts[1:]:
-        one, other = getattr(parts[0], name), getattr(part, name)
-        if one != other:
-            raise InvalidRequestError(
-                f"loads: expected parts of one {what}, got {one!r} in part {parts[0].part} and {other!r} in part "
-                f"{part.part}. {remedy}. Nothing was published."
-            )
+        for name, (what, remedy) in attributes.items():
+            one, other = getattr(parts[0], name), getattr(part, name)
+            if one != other:
+                raise InvalidRequestError(
+                    f"loads: expected the same {what} in all parts, got {one!r} in part {parts[0].part} and {other!r} "
+                    f"in part {part.part}. {remedy}. Nothing was published."
+                )
 
 
 def _listed(numbers: Iterable[int]) -> str:

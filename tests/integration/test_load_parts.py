@@ -155,14 +155,16 @@ class TestWhatIsFoundAtPublishing:
 
     def test_a_part_is_of_another_load(self, target, parts, output):
         other = stage(target, output.write(line("u", "a"), name="x.out"), 1)
-        self.refused(target, [parts[0], other], "expected parts of one load")
+        self.refused(target, [parts[0], other], "expected the same output in all parts")
         elsewhere = stage(target, output.uri, 1, extra_columns={"run_date": "2026-11-20"})
-        self.refused(target, [parts[0], elsewhere | {"source": parts[0]["source"]}], "parts of one table and slice")
+        self.refused(
+            target, [parts[0], elsewhere | {"source": parts[0]["source"]}], "the same table and slice in all parts"
+        )
         self.refused(target, parts, "another one. Give this task", extra_columns={"run_date": "2026-11-20"})
 
     def test_parts_disagree(self, target, parts):
-        self.refused(target, [parts[0], parts[1] | {"kind": "user segments"}], "parts of one kind of rows")
-        self.refused(target, [parts[0], parts[1] | {"columns": ["a"]}], "parts of one columns")
+        self.refused(target, [parts[0], parts[1] | {"kind": "user segments"}], "the same kind of rows in all parts")
+        self.refused(target, [parts[0], parts[1] | {"columns": ["a"]}], "the same columns in all parts")
         self.refused(target, parts, "expected the columns of the parts", column_names={"item_id": "movie"})
 
     def test_something_else_was_staged(self, target, parts):

@@ -183,14 +183,20 @@ PART = {
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ([], "expected what PersonalizeToParquetOperator's tasks have returned, got none"),
+        ([], "expected what the tasks of the parts have returned, got nothing"),
         ([PART], "expected all 2 parts of job, got none for part 1"),
         ([PART, PART], "expected all 2 parts of job, got none for part 1"),
         ([PART, PART, PART | {"part": 1}], "expected each part once, got part 0 more than once"),
-        ([PART, PART | {"part": 1, "source": "other"}], "differ in their output: job .part 0. and other .part 1."),
-        ([PART, PART | {"part": 1, "parts": 3}], "differ in their number of parts"),
-        ([PART, PART | {"part": 1, "extra_columns": {}}], "differ in their extra_columns"),
-        ([PART, PART | {"part": 1, "kind": "related items"}], "the same rows in all parts, got user rec.* and related"),
+        (
+            [PART, PART | {"part": 1, "source": "other"}],
+            "the same output in all parts, got 'job' in part 0 and 'other' in part 1",
+        ),
+        ([PART, PART | {"part": 1, "parts": 3}], "the same number of parts in all parts, got 2"),
+        ([PART, PART | {"part": 1, "extra_columns": {}}], "the same extra_columns in all parts"),
+        (
+            [PART, PART | {"part": 1, "kind": "related items"}],
+            "the same kind of rows in all parts, got 'user rec.* and 'related",
+        ),
         ([PART, PART | {"part": 1, "columns": {"user": "text"}}], "the same columns in all parts, got"),
         (["part"], "expected what PersonalizeToParquetOperator has returned .* got 'part'"),
         ([{"rows": 1}], "expected what PersonalizeToParquetOperator has returned"),
