@@ -12,11 +12,13 @@ import sys
 import time
 import traceback
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
 import boto3
 import pytest
+from asgiref.sync import SyncToAsync
 
 from airflow_provider_personalize.compat import TaskDeferred
 from example_dags.demo.postgres import free_port
@@ -64,6 +66,8 @@ def fork(work):
     """Call it in a process of its own, and return that one's id."""
     child = os.fork()
     if not child:
+        # Its one thread, which earlier tests may have started, is not in this process.
+        SyncToAsync.single_thread_executor = ThreadPoolExecutor(1)
         try:
             work()
             os._exit(0)

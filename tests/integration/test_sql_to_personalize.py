@@ -346,7 +346,7 @@ def test_of_two_runs_at_once_the_earlier_one_says_so_and_nothing_is_mixed(bucket
         with MultipartFiles(bucket.client, PREFIX, max_lines=1) as second:
             second.write(["b", "b"])
             second.publish()
-        with pytest.raises(PersonalizeError, match=r"(?s)Another run.*s3_uri of its own.*s3://personalize-input/in/"):
+        with pytest.raises(PersonalizeError, match=r"(?s)Another run.*prefix of its own.*s3://personalize-input/in/"):
             first.publish()
     assert bucket.read("in/") == {"part-00000.json": b"b\n", "part-00001.json": b"b\n"}
     assert bucket.unfinished() == []
