@@ -25,7 +25,8 @@ SPARK := .venv-spark
 SPARK_READY := $(if $(HAS_SPARK),$(SPARK)/ready)
 PYTEST := $(BIN)/python -m pytest
 # Tests that neither need the machine to themselves nor share a process.
-WORKERS ?= --numprocesses 2 --dist worksteal
+# Three on two cores: many wait for a database, a job or a process half of their time.
+WORKERS ?= --numprocesses 3 --dist worksteal
 # What depends on Airflow's version, beside the unit tests.
 JOB_TESTS := $(wildcard $(patsubst %,tests/integration/test_%.py,jobs recorded waits))
 SOURCES := airflow_provider_personalize example_dags tests

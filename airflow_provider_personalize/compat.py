@@ -7,13 +7,14 @@ fallback is for Airflow 2.11 with the providers of its own constraints file, whi
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from airflow.configuration import conf
-    from airflow.sdk import BaseHook, BaseOperator, Context, XComArg, get_current_context
+    from airflow.sdk import BaseHook, BaseOperator, Context, XComArg
     from airflow.sdk.exceptions import (
         AirflowException,
         AirflowFailException,
@@ -37,7 +38,6 @@ else:
             TaskDeferred,
             XComArg,
             conf,
-            get_current_context,
         )
     except ImportError:
         from airflow.configuration import conf
@@ -52,7 +52,6 @@ else:
         from airflow.hooks.base import BaseHook
         from airflow.models.baseoperator import BaseOperator
         from airflow.models.xcom_arg import XComArg
-        from airflow.operators.python import get_current_context
         from airflow.utils.context import Context
     try:
         from airflow.providers.common.compat.sdk import Stats
@@ -98,6 +97,15 @@ def first_reschedule_date(context: Context, retries: int) -> datetime | None:
         try_number=(ti.max_tries or 0) - retries + 1,
     )
     return cast("datetime | None", date)
+
+
+def get_current_context() -> Context:
+    """Return the context of the task that runs. On Airflow 2, its module is one that a DAG file must not pay for."""
+    try:
+        module = import_module("airflow.sdk")
+    except ImportError:
+        module = import_module("airflow.operators.python")
+    return cast("Context", module.get_current_context())
 
 
 def triggerer_stats() -> Any:
