@@ -34,7 +34,7 @@ SOURCES := airflow_provider_personalize example_dags tests
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv demo demo-lifecycle airflow test test-pure test-unit test-integration test-psycopg2 test-system \
-	test-kills test-wheel test-airflow test-floor lint format types rooms docs pictures check bench clean
+	test-long test-wheel test-airflow test-floor lint format types rooms docs pictures check bench clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,7 +68,7 @@ airflow: $(READY) ## Start Airflow with everything around it, to look at in a br
 	@$(BIN)/python -m example_dags.demo.run airflow
 
 test: export SKIPPED_TO := $(abspath .state)/skipped
-test: ## Run all tests, and say at the end which were skipped
+test: ## Run all tests but the long ones, and say at the end which were skipped
 	@mkdir -p .state && rm -f $(SKIPPED_TO)
 	@$(MAKE) --no-print-directory test-pure test-unit test-integration test-psycopg2 test-system; result=$$?; \
 		if [ -s $(SKIPPED_TO) ]; then echo; echo "Skipped, and what would have it run:"; cat $(SKIPPED_TO); fi; \
@@ -86,11 +86,12 @@ test-integration: $(READY) $(SPARK_READY)
 test-psycopg2: $(READY) ## Run the integration tests that use PostgreSQL once more, with psycopg 2 for psycopg 3
 	$(PYTEST) $(WORKERS) tests/integration --psycopg2
 
+# The long tests go over ways that others go over in less time, without a whole Airflow around them.
 test-system: $(READY)
-	$(PYTEST) tests/system --ignore tests/system/test_wheel.py
+	$(PYTEST) tests/system $(addprefix --ignore tests/system/,test_wheel.py test_kills.py test_lifecycle.py)
 
-test-kills: $(READY) ## Kill each kind of task at each point of its way, on a real Airflow; ten minutes or so
-	KILL_MATRIX=1 $(PYTEST) tests/system/test_kills.py
+test-long: $(READY) ## On a real Airflow, kill each kind of task at each point of its way, and run demo-lifecycle
+	KILL_MATRIX=1 $(PYTEST) tests/system/test_kills.py tests/system/test_lifecycle.py
 
 test-wheel: $(READY) ## Build the wheel, install it into a fresh environment, and test it there
 	$(PYTEST) tests/system/test_wheel.py
