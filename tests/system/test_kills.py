@@ -2,8 +2,8 @@
 What is paid for, or changed, is done once, wherever the process dies: imports, trainings, updates of campaigns and
 deletions, on a worker and deferred, on a real Airflow.
 
-``make test-long`` kills each of them at each point; without ``KILL_MATRIX``, only what tells most is killed. In processes
-without a scheduler, ``tests/integration/test_kills.py`` does so each time.
+``make test-long`` kills each of them at each point; without ``KILL_MATRIX``, only what tells most is killed. In
+processes without a scheduler, ``tests/integration/test_kills.py`` does so each time.
 """
 
 from __future__ import annotations
