@@ -10,18 +10,11 @@ from botocore import xform_name
 from airflow_provider_personalize.aws_errors import answers_to
 from airflow_provider_personalize.exceptions import InvalidRequestError, ServiceError, UnexpectedAnswerError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
+from airflow_provider_personalize.service.deletion import IN_THE_WAY, UNFINISHED
 from airflow_provider_personalize.service.kinds import (
-    CAMPAIGN,
     DATASET,
-    DATASET_EXPORT_JOB,
-    DATASET_GROUP,
-    DATASET_IMPORT_JOB,
-    EVENT_TRACKER,
     METRIC_ATTRIBUTION,
-    RECOMMENDER,
     SCHEMA,
-    SOLUTION,
-    SOLUTION_VERSION,
     ResourceKind,
     ResourceStatus,
     State,
@@ -32,18 +25,6 @@ from airflow_provider_personalize.service.kinds import (
 from airflow_provider_personalize.service.names import job_arn, kind_of
 from airflow_provider_personalize.service.statuses import text_at
 from airflow_provider_personalize.service.waits import NOT_FOUND
-
-#: What has to be gone before a resource can be deleted.
-IN_THE_WAY: Mapping[ResourceKind, tuple[ResourceKind, ...]] = {
-    DATASET_GROUP: (EVENT_TRACKER, SOLUTION, RECOMMENDER, DATASET),
-    SOLUTION: (CAMPAIGN,),
-    SCHEMA: (DATASET,),
-}
-#: What has to have ended before a resource can be deleted.
-UNFINISHED: Mapping[ResourceKind, tuple[ResourceKind, ...]] = {
-    SOLUTION: (SOLUTION_VERSION,),
-    DATASET: (DATASET_IMPORT_JOB, DATASET_EXPORT_JOB),
-}
 
 
 class PersonalizeResourceHook(PersonalizeHook):

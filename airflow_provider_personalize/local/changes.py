@@ -11,35 +11,17 @@ from airflow_provider_personalize.local.errors import ApiError
 from airflow_provider_personalize.local.model_drafts import check_metrics, find_learned
 from airflow_provider_personalize.local.resources import Region, Resource
 from airflow_provider_personalize.local.validation import invalid, or_invalid
+from airflow_provider_personalize.service.deletion import IN_THE_WAY, UNFINISHED
 from airflow_provider_personalize.service.kinds import (
     CAMPAIGN,
     DATASET,
-    DATASET_EXPORT_JOB,
-    DATASET_GROUP,
-    DATASET_IMPORT_JOB,
-    EVENT_TRACKER,
     METRIC_ATTRIBUTION,
-    RECOMMENDER,
     SCHEMA,
-    SOLUTION,
-    SOLUTION_VERSION,
     ResourceKind,
 )
 from airflow_provider_personalize.service.schemas import DatasetSchema, read_schema
 from airflow_provider_personalize.service.statuses import ACTIVE, INACTIVE
 
-#: What has to be gone before a resource can be deleted.
-# Assumption: filters and metric attributions go with their group.
-_IN_THE_WAY: dict[ResourceKind, tuple[ResourceKind, ...]] = {
-    DATASET_GROUP: (EVENT_TRACKER, SOLUTION, RECOMMENDER, DATASET),
-    SOLUTION: (CAMPAIGN,),
-    SCHEMA: (DATASET,),
-}
-#: What has to have ended before.
-_UNFINISHED: dict[ResourceKind, tuple[ResourceKind, ...]] = {
-    SOLUTION: (SOLUTION_VERSION,),
-    DATASET: (DATASET_IMPORT_JOB, DATASET_EXPORT_JOB),
-}
 #: The statuses in which a resource can be deleted.
 _DELETABLE = (ACTIVE, INACTIVE, "CREATE FAILED", "CREATE STOPPED")
 
@@ -58,10 +40,10 @@ def check_deletable(region: Region, resource: Resource, now: float) -> None:
     kind = resource.kind
     if kind.has_status and (status := resource.status(now)) not in _DELETABLE:
         raise in_use(f"The {kind.words} {resource.arn} is {status}.")
-    holders = region.made_from(resource.arn, *_IN_THE_WAY.get(kind, ()))
+    holders = region.made_from(resource.arn, *IN_THE_WAY.get(kind, ()))
     holders += [
         one
-        for one in region.made_from(resource.arn, *_UNFINISHED.get(kind, ()))
+        for one in region.made_from(resource.arn, *UNFINISHED.get(kind, ()))
         if one.change and one.change.ended is None
     ]
     if holders:

@@ -10,7 +10,7 @@ from airflow_provider_personalize.sql.drivers import Database
 from airflow_provider_personalize.sql.pgcatalog import COLUMNS_SQL, TABLE_SQL, PgTable, PgType
 from airflow_provider_personalize.sql.statements import read_only
 from airflow_provider_personalize.sql.table import VALUE, SqlTable, TableColumn
-from airflow_provider_personalize.sql.values import ColumnType, UnfitValueError
+from airflow_provider_personalize.sql.values import ColumnType, UnfitValueError, server_text
 
 #: PostgreSQL cuts longer names short, in silence.
 NAME_MAX = 63
@@ -152,8 +152,4 @@ class PostgresTable(SqlTable):
 
     def bound(self, value: Any) -> Any:
         """Return every value as text, which the server converts to the column's type."""
-        if value is None or isinstance(value, str):
-            return value
-        if isinstance(value, bool):
-            return str(value).lower()
-        return value.isoformat() if hasattr(value, "isoformat") else str(value)
+        return server_text(value)

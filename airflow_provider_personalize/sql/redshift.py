@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from airflow_provider_personalize.sql.drivers import Database
 from airflow_provider_personalize.sql.table import VALUE, SqlTable, TableColumn
+from airflow_provider_personalize.sql.values import server_text
 from airflow_provider_personalize.sql.warehouse import COLUMNS_SQL, described
 
 
@@ -54,8 +55,4 @@ class RedshiftTable(SqlTable):
 
     def bound(self, value: Any) -> Any:
         """Return every value as text, which the server converts to the column's type."""
-        if value is None or isinstance(value, str):
-            return value
-        if isinstance(value, bool):
-            return str(value).lower()
-        return value.isoformat() if hasattr(value, "isoformat") else str(value)
+        return server_text(value)

@@ -201,3 +201,12 @@ def check_texts(texts: Iterable[str | None], column: ColumnType) -> None:
     for text in texts:
         if text is not None and len(text) > longest and text[-1] == " ":
             raise UnfitValueError(f"{text!r} would lose spaces at its end")
+
+
+def server_text(value: Any) -> str | None:
+    """Return a value of ``extra_columns`` as text that a server of PostgreSQL's family converts to a column's type."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value.isoformat()) if hasattr(value, "isoformat") else str(value)

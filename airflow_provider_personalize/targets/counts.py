@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from airflow_provider_personalize.exceptions import TooManyRejectsError
+from airflow_provider_personalize.output.rows import Batch
 
 
 class LoadCounts(NamedTuple):
@@ -28,6 +29,23 @@ class LoadCounts(NamedTuple):
         for part in parts:
             lines, rows, rejects = lines + part.lines, rows + part.rows, rejects + part.rejects
         return cls(lines, rows, rejects)
+
+
+class CountedBatches:
+    """
+    Batches, whose rows are counted as they are taken.
+
+    :param batches: The batches.
+    """
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self._batches = batches
+        self.rows = 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._batches:
+            self.rows += len(batch.items)
+            yield batch
 
 
 def settle(

@@ -22,6 +22,7 @@ from airflow_provider_personalize.output.reader import Reject
 from airflow_provider_personalize.output.rows import Batch, Column
 from airflow_provider_personalize.s3.folders import NewFiles
 from airflow_provider_personalize.targets.plan import type_of
+from airflow_provider_personalize.targets.rejects import REJECT_COLUMNS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,15 +35,6 @@ FILE_BYTES = 256 << 20
 #: Ids are written as places in a dictionary where one of the first row group stands there so often, on average.
 _REPEATED = 4
 
-#: The columns of rejected lines.
-REJECT_TYPES = {
-    "source": "text",
-    "object": "text",
-    "line": "bigint",
-    "byte_offset": "bigint",
-    "reason": "text",
-    "text": "text",
-}
 #: Rows of a :class:`RowFile` that are written at once.
 _ROWS = 10_000
 
@@ -262,7 +254,7 @@ def write_rejects(files: NewFiles, name: str, source: str, rejects: Iterable[Rej
     :param source: What was loaded.
     :param rejects: The lines.
     """
-    file = RowFile(files, name, REJECT_TYPES)
+    file = RowFile(files, name, REJECT_COLUMNS)
     for reject in rejects:
         file.add((source, *reject))
     return file.finish()

@@ -11,6 +11,15 @@ from airflow_provider_personalize.output.reader import Reject
 
 #: How many rejected lines an error shows, and how much of each one's text, in characters.
 EXAMPLES, EXAMPLE_TEXT = 5, 200
+#: The columns that keep a rejected line, with their types in this package's words.
+REJECT_COLUMNS = {
+    "source": "text",
+    "object": "text",
+    "line": "bigint",
+    "byte_offset": "bigint",
+    "reason": "text",
+    "text": "text",
+}
 
 
 def example(reject: Reject) -> str:

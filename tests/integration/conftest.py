@@ -87,6 +87,17 @@ def output(tmp_path):
     return Output(tmp_path / "output")
 
 
+@pytest.fixture(scope="module")
+def moto() -> Iterator[str]:
+    """The address of a server of moto: S3, and whatever else of AWS it imitates. Whoever uses it resets it."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
 @pytest.fixture(scope="session")
 def mariadb_port(tmp_path_factory):
     """The port of a MariaDB server, for this session alone."""

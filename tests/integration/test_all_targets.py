@@ -15,12 +15,12 @@ from tests.integration.conftest import DATABASES
 from tests.integration.load_support import Target, load
 from tests.integration.output_forms import FIRST, output_of_all_forms
 from tests.integration.test_dynamodb import dynalite_url, tables
-from tests.integration.test_load_warehouses import STAGING, moto, open_warehouse, s3
+from tests.integration.test_load_warehouses import STAGING, open_warehouse, s3
 from tests.integration.test_personalize_to_iceberg import files_lake, publish
 from tests.integration.test_personalize_to_parquet import export
 from tests.integration.test_personalize_to_parquet import read as read_files
 
-__all__ = ["dynalite_url", "files_lake", "moto", "open_warehouse", "s3", "tables"]
+__all__ = ["dynalite_url", "files_lake", "open_warehouse", "s3", "tables"]
 
 Row = tuple[Any, ...]
 #: What loads all output of a folder, and returns the rows and, where they are kept, the rejects.

@@ -435,16 +435,6 @@ def test_a_killed_load_leaves_whole_items_and_its_retry_the_table_of_an_undistur
 # A table of its own
 
 
-@pytest.fixture(scope="module")
-def moto():
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    yield "http://{}:{}".format(*server.get_host_and_port())
-    server.stop()
-
-
 @pytest.fixture
 def imported(moto, airflow_connection):
     """The tables of a moto, where none is there, and a bucket."""

@@ -7,7 +7,6 @@ import http.server
 import json
 import re
 import threading
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,16 +33,6 @@ from tests.integration.load_support import SqliteTarget, line, load, rows
 
 JOB = "arn:aws:personalize:us-east-1:123456789012:batch-inference-job/nightly"
 SEGMENTS = "arn:aws:personalize:us-east-1:123456789012:batch-segment-job/nightly"
-
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    yield "http://{}:{}".format(*server.get_host_and_port())
-    server.stop()
 
 
 @pytest.fixture

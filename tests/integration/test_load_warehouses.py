@@ -24,16 +24,6 @@ from tests.integration.warehouses import RedshiftTarget, parsed, snowflake
 STAGING = "s3://stage/personalize/"
 
 
-@pytest.fixture(scope="module")
-def moto():
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    yield "http://{}:{}".format(*server.get_host_and_port())
-    server.stop()
-
-
 @pytest.fixture
 def s3(moto, monkeypatch):
     requests.post(f"{moto}/moto-api/reset", timeout=30).raise_for_status()

@@ -28,7 +28,6 @@ from airflow_provider_personalize.targets import iceberg, iceberg_rows
 from airflow_provider_personalize.uris import parse_uri
 from tests.integration.load_support import line, rows
 from tests.integration.test_load import NASTY
-from tests.integration.test_load_s3 import moto
 from tests.integration.test_personalize_to_parquet import export
 
 pytest.importorskip("airflow.providers.apache.iceberg", reason="needs the extra iceberg: make venv")
@@ -41,8 +40,6 @@ from pyiceberg.transforms import BucketTransform, IdentityTransform
 from pyiceberg.types import FloatType, IntegerType, LongType, NestedField, StringType
 
 from airflow_provider_personalize.transfers.personalize_to_iceberg import PersonalizeToIcebergOperator
-
-__all__ = ["moto"]
 
 TABLE = "lake.recs"
 DAY = {"run_date": "2026-11-22"}

@@ -17,11 +17,11 @@ from airflow_provider_personalize.targets.parquet_parts import all_parts
 from airflow_provider_personalize.transfers.personalize_to_parquet import PersonalizeToParquetOperator
 from airflow_provider_personalize.uris import parse_uri
 from tests.integration.load_support import line, rows
-from tests.integration.test_load_s3 import JOB, job, moto, put, s3
+from tests.integration.test_load_s3 import JOB, job, put, s3
 
 pytest.importorskip("pyarrow", reason="needs the extra parquet: make venv")
 
-__all__ = ["job", "moto", "put", "s3"]
+__all__ = ["job", "put", "s3"]
 
 
 def export(output_uri: str | None = None, target_uri: str = "", **arguments: Any) -> dict[str, Any]:

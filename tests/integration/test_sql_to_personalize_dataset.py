@@ -85,21 +85,10 @@ class Bucket:
         return [entry["Key"] for entry in self.client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", ())]
 
 
-@pytest.fixture(scope="module")
-def s3_endpoint() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
-def bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
-    requests.post(f"{s3_endpoint}/moto-api/reset", timeout=30).raise_for_status()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
+def bucket(moto: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    requests.post(f"{moto}/moto-api/reset", timeout=30).raise_for_status()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", moto)
     client = boto3.client("s3")
     yield Bucket(client)
     client.close()

@@ -22,7 +22,7 @@ from airflow_provider_personalize.service.names import digest
 from airflow_provider_personalize.sql.postgres import NAME_MAX, PostgresTable
 from airflow_provider_personalize.sql.table import VALUE, SqlTable
 from airflow_provider_personalize.targets.base import Capabilities
-from airflow_provider_personalize.targets.counts import LoadCounts
+from airflow_provider_personalize.targets.counts import CountedBatches, LoadCounts
 from airflow_provider_personalize.targets.plan import LoadPlan, type_of
 from airflow_provider_personalize.targets.sql.pgpartition import Partitioned, look_at
 from airflow_provider_personalize.targets.sql.postgres import PostgresTarget
@@ -101,28 +101,21 @@ class PostgresParts(PostgresTarget):
         self.records.create_ledger()
         self.records.create()
         self.table.connection.commit()
-        rows = 0
-
-        def counted() -> Iterator[Batch]:
-            nonlocal rows
-            for batch in batches:
-                rows += len(batch.items)
-                yield batch
-
+        counted = CountedBatches(batches)
         plan = replace(self.plan, extra={**self.plan.extra, PART: part})
         target = _Part(self._stage, plan, create_table=False, rejects_table=self._rejects_table)
         target.records.objects = self._objects
         if self.columns:
             target.prepare(self.columns)
-            target.stage(0, counted(), rejects)
+            target.stage(0, iter(counted), rejects)
             target.finish()
-            target.check_taken(rows)
+            target.check_taken(counted.rows)
         else:
             target.begin()
             target.lock()
         noted = self._noted(part)
         noted.forget()
-        noted.note(LoadCounts(rows=rows))
+        noted.note(LoadCounts(rows=counted.rows))
         target.records.keep(rejects)
         self.table.connection.commit()
 

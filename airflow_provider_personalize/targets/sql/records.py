@@ -11,6 +11,7 @@ from airflow_provider_personalize.output.reader import Reject
 from airflow_provider_personalize.sql.table import VALUE, SqlTable
 from airflow_provider_personalize.targets.counts import LoadCounts
 from airflow_provider_personalize.targets.plan import LoadPlan
+from airflow_provider_personalize.targets.rejects import REJECT_COLUMNS
 
 Insert = Callable[[str, list[str], Iterator[tuple[Any, ...]]], int | None]
 
@@ -25,15 +26,7 @@ _LEDGER_COLUMNS = {
     "rejects": "bigint",
     "loaded_at": "timestamp",
 }
-_REJECT_COLUMNS = {
-    "source": "text",
-    "object": "text",
-    "line": "bigint",
-    "byte_offset": "bigint",
-    "reason": "text",
-    "text": "text",
-    "loaded_at": "timestamp",
-}
+_REJECTS_TABLE_COLUMNS = {**REJECT_COLUMNS, "loaded_at": "timestamp"}
 
 
 class LoadRecords:
@@ -65,7 +58,7 @@ class LoadRecords:
         if self._plan.write_mode == "append":
             self.create_ledger()
         if self.rejects_table:
-            self._table.create(self._table.qualified(self.rejects_table), _REJECT_COLUMNS, if_missing=True)
+            self._table.create(self._table.qualified(self.rejects_table), _REJECTS_TABLE_COLUMNS, if_missing=True)
 
     def create_ledger(self) -> None:
         """Create the ledger, where it is missing."""
@@ -107,7 +100,7 @@ class LoadRecords:
             self._table.execute(f"{old} AND {self._table.quote('object')} = {VALUE}", [source, name])
         # One value for all rows of a load, in UTC. A table that an earlier version made has no such column.
         loaded_at = self._table.bound(datetime.now(UTC).replace(tzinfo=None))
-        names = list(_REJECT_COLUMNS)
+        names = list(_REJECTS_TABLE_COLUMNS)
         tail = (loaded_at,) if names[-1] in map(str.lower, self._table.columns_of(table)) else ()
         rows = ((source, *reject, *tail) for reject in rejects)
         self._insert(table, [self._table.quote(name) for name in names[: 6 + len(tail)]], rows)

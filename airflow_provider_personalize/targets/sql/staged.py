@@ -14,6 +14,7 @@ from airflow_provider_personalize.exceptions import PersonalizeError
 from airflow_provider_personalize.output.rows import Batch, Column
 from airflow_provider_personalize.s3.folders import new_files
 from airflow_provider_personalize.s3.upload_calls import Claim, PrefixCalls, s3_errors
+from airflow_provider_personalize.targets.counts import CountedBatches
 from airflow_provider_personalize.targets.parquet import ParquetFiles
 from airflow_provider_personalize.targets.sql.base import STAGE, SqlTarget
 from airflow_provider_personalize.uris import S3Uri
@@ -136,22 +137,15 @@ class StagedFiles:
         :param batches: The rows.
         :raises PersonalizeError: if another load has taken the prefix meanwhile.
         """
-        rows = 0
-
-        def counted() -> Iterator[Batch]:
-            nonlocal rows
-            for batch in batches:
-                rows += len(batch.items)
-                yield batch
-
+        counted = CountedBatches(batches)
         with new_files(self._place, self._client) as files:
             parquet = ParquetFiles(files, self._name, columns)
-            parquet.write(counted())
+            parquet.write(iter(counted))
             parquet.finish()
             with s3_errors(self._place):
                 self._claim.check()
             files.publish()
-        return rows
+        return counted.rows
 
     def _delete(self, is_ours: Callable[[str], bool]) -> None:
         place = self._place.key
