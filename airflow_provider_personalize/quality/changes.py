@@ -4,6 +4,7 @@ What has changed in loaded output since the slice before. The database compares 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -17,6 +18,8 @@ What = Literal["entities", "items"]
 _KEY = "COALESCE(e, '') AS e, CASE WHEN e IS NULL THEN 1 ELSE 0 END AS z"
 CHANGES: tuple[Change, ...] = get_args(Change)
 WHATS: tuple[What, ...] = get_args(What)
+#: The most entities that are kept in memory until their rows are read, about 25 MB of them.
+MAX_KEPT = 100_000
 
 
 class ChangedRow(NamedTuple):
@@ -58,7 +61,6 @@ class ComparedTable(OutputTable):
         scores: bool = False,
     ) -> None:
         super().__init__(table, values, column_names)
-        table.begin_comparing()
         self._rank = self._found("rank", column_names or {})
         self._score = self._found("score", column_names or {}) if scores else None
         if scores and self._score is None:
@@ -95,16 +97,67 @@ class ComparedTable(OutputTable):
         :param exact: Whether to compare the rows themselves. Otherwise a hash of 64 bits stands for each list, where
             the database has one.
         """
+        self._table.begin_comparing(groups=what == "entities")
         rows, values = self._rows(now, before)
         if what == "items":
-            sql = self._items(rows)
+            if before is not None and self._table.joins_in_full:
+                sql, values = self._joined_items(now, before)
+            else:
+                sql = self._items(rows)
         elif before is None:
             sql = f"SELECT {_KEY}, 1, 0, r, i, s FROM ({rows}) every_row ORDER BY 1, 2, r, i"
         else:
             compared = self._by_rows(rows) if exact or not self._table.hashes else self._by_hash(rows)
+            if self._table.finds_among and self._few(compared, values, now, consume):
+                return
             rows_of_now, more = self._rows(now, None)
             sql, values = self._lists(compared, rows_of_now), values + more
         stream_rows(self._table, sql, values, lambda found: consume(self._read(found)))
+
+    def _few(
+        self,
+        compared: str,
+        values: Sequence[Any],
+        now: Mapping[str, Any],
+        consume: Callable[[Iterable[ChangedRow]], None],
+    ) -> bool:
+        """
+        Hand on what differs by two statements, each of which PostgreSQL spreads over its processes; the one that joins,
+        it does not. Return False, and hand on nothing, where more entities differ than are kept.
+        """
+        kept: dict[tuple[str, bool], tuple[int, int]] = {}
+
+        def keep(found: Iterable[Sequence[Any]]) -> None:
+            for entity, is_null, n, b in found:
+                if len(kept) <= MAX_KEPT:
+                    kept[entity, bool(int(is_null))] = int(n), int(b)
+
+        stream_rows(self._table, f"SELECT {_KEY}, n, b FROM ({compared}) found", values, keep)
+        if len(kept) > MAX_KEPT:
+            return False
+        # In the order of the bytes, as the database puts the others; without an entity comes after the empty text.
+        gone = deque(sorted((key for key, (n, _) in kept.items() if not n), key=lambda key: (key[0].encode(), key[1])))
+
+        def lists(found: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any]]:
+            for entity, is_null, rank, item, score in found:
+                key = entity, bool(int(is_null))
+                if key in kept:
+                    yield from gone_until((entity.encode(), key[1]))
+                    yield (entity, is_null, *kept[key], rank, item, score)
+
+        def gone_until(place: tuple[bytes, bool] | None) -> Iterator[Sequence[Any]]:
+            while gone and (place is None or (gone[0][0].encode(), gone[0][1]) < place):
+                key = gone.popleft()
+                yield (*key, *kept[key], None, None, None)
+
+        if len(gone) < len(kept):
+            rows_of_now, bound = self._rows(now, None)
+            among = self._table.among("COALESCE(e, '')")
+            sql = f"SELECT {_KEY}, r, i, s FROM ({rows_of_now}) every_row_of_now WHERE {among} ORDER BY 1, 2, r, i"
+            entities = [entity for (entity, _), (n, _) in kept.items() if n]
+            stream_rows(self._table, sql, [*bound, entities], lambda found: consume(self._read(lists(found))))
+        consume(self._read(gone_until(None)))
+        return True
 
     def _rows(self, now: Mapping[str, Any], before: Mapping[str, Any] | None) -> tuple[str, list[Any]]:
         """Return the query for the rows of one slice or of two, ``side`` 1 and 0, and what is to be bound in it."""
@@ -164,6 +217,18 @@ class ComparedTable(OutputTable):
             f"FROM ({rows}) every_row GROUP BY every_row.e, i HAVING SUM(side) = 0 OR SUM(side) = COUNT(*) "
             "ORDER BY 1, 2, CASE WHEN SUM(side) = 0 THEN 1 ELSE 0 END, MIN(r), i"
         )
+
+    def _joined_items(self, now: Mapping[str, Any], before: Mapping[str, Any]) -> tuple[str, list[Any]]:
+        """Return the same query as a join, which takes a third of the time where it can be spread over processes."""
+        (new, bound), (old, more) = self._rows(now, None), self._rows(before, None)
+        side = f"SELECT {_KEY}, i, r, s FROM"
+        return (
+            "SELECT COALESCE(x.e, y.e), COALESCE(x.z, y.z), COUNT(x.e) AS n, COUNT(y.e) AS b, "
+            "COALESCE(MIN(x.r), MIN(y.r)) AS r, COALESCE(x.i, y.i) AS i, COALESCE(MIN(x.s), MIN(y.s)) AS s "
+            f"FROM ({side} ({new}) rows_of_now) x FULL JOIN ({side} ({old}) rows_before) y "
+            "ON x.e = y.e AND x.z = y.z AND x.i = y.i WHERE x.e IS NULL OR y.e IS NULL "
+            "GROUP BY 1, 2, 6 ORDER BY 1, 2, CASE WHEN COUNT(x.e) = 0 THEN 1 ELSE 0 END, MIN(x.r), MIN(y.r), i"
+        ), [*bound, *more]
 
     def _read(self, rows: Iterable[Sequence[Any]]) -> Iterator[ChangedRow]:
         for entity, is_null, now, before, rank, item, score in rows:

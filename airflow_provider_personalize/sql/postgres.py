@@ -18,6 +18,13 @@ NAME_MAX = 63
 _HASHES_SINCE = 110_000
 
 
+#: What gives a transaction's statements memory for many groups, unless they have it.
+_MORE_MEMORY = (
+    ", set_config('work_mem', "
+    "greatest(pg_size_bytes(current_setting('work_mem')), 64 * 1024 * 1024) / 1024 || 'kB', true)"
+)
+
+
 class PostgresTable(SqlTable):
     """A table of PostgreSQL, through psycopg 2 or 3."""
 
@@ -100,16 +107,24 @@ class PostgresTable(SqlTable):
 
     hashes: ClassVar[bool] = True
 
-    def begin_comparing(self) -> None:
+    def begin_comparing(self, *, groups: bool) -> None:
         """
         Give the statements memory for their groups; compiling them first would take longer than it saves. How few lists
         have changed the planner cannot know: to join them with all rows of now, it would put these in order.
+
+        A join of all rows is faster with less memory, which makes it one of many small parts.
         """
         self.execute(
-            "SELECT set_config('jit', 'off', true), set_config('enable_mergejoin', 'off', true), "
-            "set_config('work_mem', greatest("
-            "pg_size_bytes(current_setting('work_mem')), 64 * 1024 * 1024) / 1024 || 'kB', true)"
+            "SELECT set_config('jit', 'off', true), set_config('enable_mergejoin', 'off', true)"
+            + (_MORE_MEMORY if groups else "")
         )
+
+    joins_in_full: ClassVar[bool] = True
+    finds_among: ClassVar[bool] = True
+
+    def among(self, text: str) -> str:
+        """Return a condition that the server looks up in a hash table: the list is a constant to it."""
+        return f"{text} = ANY(CAST({VALUE} AS text[]))"
 
     def differ(self, values: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
         """Ask the server whether a column that both name would have other values."""

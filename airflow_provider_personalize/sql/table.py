@@ -238,8 +238,12 @@ class SqlTable:
     #: otherwise merge it into the query around it, and go through all rows again for each one that it joins.
     keeps_apart: ClassVar[str] = ""
 
-    def begin_comparing(self) -> None:
-        """Prepare this transaction for statements that compare all rows of two slices."""
+    def begin_comparing(self, *, groups: bool) -> None:
+        """
+        Prepare this transaction for statements that compare all rows of two slices.
+
+        :param groups: Whether they make a group of each entity.
+        """
 
     def differ(self, values: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
         """Return whether it is certain that no row of the table has both these values and those."""
@@ -252,6 +256,19 @@ class SqlTable:
         :param text: An :meth:`exact_text` that is not NULL.
         """
         return "0"
+
+    #: Whether ``FULL JOIN`` is the fastest way to what is on one side only.
+    joins_in_full: ClassVar[bool] = False
+    #: Whether :meth:`among` is a fast way to some of the rows.
+    finds_among: ClassVar[bool] = False
+
+    def among(self, text: str) -> str:
+        """
+        Return the condition that a text is one of a list of texts, which is to be bound as one value.
+
+        :param text: An :meth:`exact_text`.
+        """
+        raise NotImplementedError
 
     def hash_of_rows(self, condition: str, text: str, numbers: Sequence[str]) -> str:
         """

@@ -111,6 +111,20 @@ def test_finds_what_a_comparison_in_python_finds(target, output, tmp_path, exact
 
 
 @DATABASES
+def test_many_changes_are_written_like_few(target, output, tmp_path, monkeypatch):
+    """More entities than are kept in memory are read by one statement instead of two."""
+    before = {user: ["a", "b"] for user in [*ODD, None, *map(str, range(20))]}
+    now = {user: ["b", "a"] for user in [*ODD[1:], None, *map(str, range(1, 21))]}
+    load_slices(target, output, before, now)
+    few = delta(target, tmp_path)
+    written = (tmp_path / "changes.jsonl").read_bytes()
+    monkeypatch.setattr("airflow_provider_personalize.quality.changes.MAX_KEPT", 3)
+
+    assert counts(delta(target, tmp_path)) == counts(few) == (1, len(now) - 1, 2)
+    assert (tmp_path / "changes.jsonl").read_bytes() == written
+
+
+@DATABASES
 def test_scores_count_where_they_are_asked_for(target, output, tmp_path):
     for slice_of, score in ((YESTERDAY, 0.5), (TODAY, 0.4)):
         lines = [line("u", "a", scores=[score]), line("same", "a", scores=[0.1]), line("none", "a", scores=[None])]
@@ -138,8 +152,8 @@ def test_items(target, output, tmp_path):
     load_slices(
         target,
         output,
-        {"u": ["a", "b", "c"], "v": ["a"], "w": ["x", "y"], None: ["n"]},
-        {"u": ["d", "b", "a"], "t": ["a", "A"], "w": ["y", "x"], None: ["N"]},
+        {"u": ["a", "b", "c"], "v": ["a"], "w": ["x", "y", "x"], None: ["n"]},
+        {"u": ["d", "b", "a"], "t": ["a", "A", "a"], "w": ["y", "x"], None: ["N"]},
     )
     done = delta(target, tmp_path, what="items")
     assert counts(done) == (4, 0, 3)
