@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from airflow_provider_personalize.targets.prefetch import prefetch
@@ -12,6 +14,8 @@ from airflow_provider_personalize.targets.prefetch import prefetch
 #: Bytes in one message of a COPY. The server takes each whole before it reads the rows in it: 16 to 64 kB, which stay
 #: in a processor's nearest caches, cost it 5 % less time than 8 or 128 kB (tests/benchmarks/README.md).
 MESSAGE = 1 << 15
+#: Bytes that a Unix socket is to hold, of which the system may allow less.
+_SOCKET_BYTES = 1 << 20
 
 
 def copy_from(cursor: Any, sql: str, stream: Iterable[bytes | memoryview]) -> None:
@@ -20,6 +24,7 @@ def copy_from(cursor: Any, sql: str, stream: Iterable[bytes | memoryview]) -> No
 
     An error of the making is raised as it is.
     """
+    _widen(cursor.connection)
     with prefetch(stream) as chunks:
         if hasattr(cursor, "copy_expert"):
             _Readable(_messages(chunks)).copy(cursor, sql)
@@ -27,6 +32,16 @@ def copy_from(cursor: Any, sql: str, stream: Iterable[bytes | memoryview]) -> No
             with _quick_turns(), cursor.copy(sql) as copy:
                 for message in _messages(chunks):
                     copy.write(message)
+
+
+def _widen(connection: Any) -> None:
+    """
+    Let a Unix socket hold more than its 200 kB: it says that it takes more when a quarter of that is left, which the
+    server works on for less time than Python needs to come back to it. TCP's grow by themselves.
+    """
+    with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as shared:
+        if shared.family == getattr(socket, "AF_UNIX", None):
+            shared.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BYTES)
 
 
 @contextmanager
