@@ -31,6 +31,9 @@ WORKERS ?= --numprocesses 3 --dist worksteal
 JOB_TESTS := $(wildcard $(patsubst %,tests/integration/test_%.py,jobs recorded waits))
 SOURCES := airflow_provider_personalize example_dags tests
 
+# Airflow is much to compile, for each of its many processes again where this is set.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv demo demo-lifecycle airflow test test-pure test-unit test-integration test-psycopg2 test-system \
