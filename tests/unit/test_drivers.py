@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import socketserver
 import struct
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -17,6 +18,7 @@ from airflow_provider_personalize.sql import drivers
 from airflow_provider_personalize.sql.opening import dialect_of
 from airflow_provider_personalize.targets.sql import target_of
 from airflow_provider_personalize.targets.sql.base import SqlTarget
+from airflow_provider_personalize.targets.sql.pgstream import copy_from
 
 #: How a client asks for encryption before it says anything else.
 ENCRYPTION_REQUESTS = {80877103, 80877104}
@@ -114,3 +116,21 @@ def test_databases_in_files_are_told_by_their_connections(database: str) -> None
 def test_every_database_has_its_table_and_its_target(database: drivers.Database) -> None:
     assert dialect_of(database).database == database
     assert issubclass(target_of(database), SqlTarget)
+
+
+def test_a_copy_over_a_unix_socket_has_room_to_be_ahead_of_the_server() -> None:
+    """It holds 200 kB by default; what the system allows beyond that may be little."""
+    ours, servers = socket.socketpair()
+
+    class Cursor:
+        connection = ours
+
+        def copy_expert(self, sql: str, stream: Any) -> None:
+            while data := stream.read(8192):
+                ours.sendall(data)
+
+    with ours, servers:
+        before = ours.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+        copy_from(Cursor(), "COPY", [b"rows"])
+        assert servers.recv(8) == b"rows"
+        assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) > before
