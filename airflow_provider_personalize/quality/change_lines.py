@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable
+from json.encoder import encode_basestring_ascii
 from typing import Literal, get_args
 
 from airflow_provider_personalize.quality.changes import Change, ChangedRow, What
@@ -115,7 +116,7 @@ class ListLines(ChangeLines):
                 continue
             wanted = 1 if len(self._names) > 1 and row.change == "gone" else 0
             text.append("," if wanted == self._list else self._open_until(wanted))
-            text.append(self._encode(json.dumps(row.item)))
+            text.append(self._encode(_json_text(row.item)))
             if self._scores_name:
                 self._scores.append(row.score)
         self._write("".join(text))
@@ -179,13 +180,13 @@ def change_lines(
             key = json.dumps(entity)
             return ListLines(
                 write,
-                lambda name, change: f'{{{key}:{json.dumps(name)},"change":"{change}",',
+                lambda name, change: f'{{{key}:{_json_text(name)},"change":"{change}",',
                 "}",
                 ("items",),
                 scores="scores" if scores else None,
             )
         case "pinpoint":
-            return ListLines(write, lambda name, _: f'{{"Id":{json.dumps(name)},"Attributes":{{', "}}", lists)
+            return ListLines(write, lambda name, _: f'{{"Id":{_json_text(name)},"Attributes":{{', "}}", lists)
         case "braze" if is_csv:
             names = [*([] if updated_at is None else ["UPDATED_AT"]), "EXTERNAL_ID", "PAYLOAD"]
             stamp = "" if updated_at is None else f"{updated_at},"
@@ -201,12 +202,17 @@ def change_lines(
     stamp = "" if updated_at is None else f'"UPDATED_AT":{json.dumps(updated_at)},'
     return ListLines(
         write,
-        lambda name, _: f'{{{stamp}"EXTERNAL_ID":{json.dumps(name)},"PAYLOAD":"{{',
+        lambda name, _: f'{{{stamp}"EXTERNAL_ID":{_json_text(name)},"PAYLOAD":"{{',
         '}"}',
         lists,
         empty="null",
         encode=lambda text: json.dumps(text)[1:-1],
     )
+
+
+def _json_text(text: str | None) -> str:
+    """Return a text as JSON, in a fraction of the time of ``json.dumps``, which is made for anything."""
+    return "null" if text is None else encode_basestring_ascii(text)
 
 
 def _in_quotes(text: str | None) -> str:

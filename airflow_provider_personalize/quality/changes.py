@@ -231,12 +231,18 @@ class ComparedTable(OutputTable):
         ), [*bound, *more]
 
     def _read(self, rows: Iterable[Sequence[Any]]) -> Iterator[ChangedRow]:
+        has_rank, changes = bool(self._rank), dict[tuple[Any, Any], Change]()
         for entity, is_null, now, before, rank, item, score in rows:
-            n, b = int(now), int(before)
+            change = changes.get((now, before))
+            if change is None:
+                # Numbers, or their text.
+                n, b = int(now), int(before)
+                change = changes[now, before] = "changed" if n and b else "new" if n else "gone"
+            is_gone = change == "gone"
             yield ChangedRow(
                 None if int(is_null) else entity,
-                "changed" if n and b else "new" if n else "gone",
-                int(rank) if n and self._rank else None,
-                item if n or item else None,
-                None if score in {None, ""} else float(score),
+                change,
+                int(rank) if has_rank and not is_gone else None,
+                None if is_gone and not item else item,
+                None if score is None or score == "" else float(score),
             )
