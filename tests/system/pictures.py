@@ -139,6 +139,15 @@ def _output_report(shop: Shop, page: Page) -> bytes:
     return page.screenshot(full_page=True, clip={"x": 0, "y": 0, "width": 1140, "height": height})
 
 
+@picture("reports_tab.png")
+def _reports_tab(shop: Shop, page: Page) -> bytes:
+    page.goto(f"/dags/{NIGHTLY}/runs/{shop.nightly.run_id}")
+    page.get_by_role("link", name="Reports", exact=True).click()
+    report = page.frame_locator("iframe[title=Reports]").frame_locator("iframe")
+    expect(report.get_by_role("heading", level=1)).to_be_visible()
+    return page.screenshot()
+
+
 @picture("email_preview.png")
 def _email_preview(shop: Shop, page: Page) -> bytes:
     page.set_viewport_size({"width": 1140, "height": 1120})
@@ -174,6 +183,7 @@ def _grid(shop: Shop, page: Page) -> bytes:
 
 @picture("approve.png")
 def _approve(shop: Shop, page: Page) -> bytes:
+    page.set_viewport_size({"width": WIDTH, "height": 1160})
     # More titles than there are: the check warns.
     run = shop.stack.trigger(NIGHTLY, params={"top_n": 26})
     run.wait(until=lambda task: (task.task_id, task.state) in WAITING, check=shop.stack.check)
