@@ -1,5 +1,6 @@
 """
-Tasks that import, train, update and delete, and that kill their own process once, each at another point of its way.
+Tasks that import, train, update, delete and forget, and that kill their own process once, each at another point of its
+way.
 
 ``tests/integration/test_kills.py`` runs each part of a try in a process of its own.
 """
@@ -16,7 +17,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from airflow_provider_personalize.hooks.resources import PersonalizeResourceHook
-from airflow_provider_personalize.operators.data import PersonalizeCreateDatasetImportJobOperator
+from airflow_provider_personalize.operators.data import (
+    PersonalizeCreateDataDeletionJobOperator,
+    PersonalizeCreateDatasetImportJobOperator,
+)
 from airflow_provider_personalize.operators.resources import (
     PersonalizeCreateCampaignOperator,
     PersonalizeDeleteResourceOperator,
@@ -29,6 +33,7 @@ CALLS = {
     "training": "CreateSolutionVersion",
     "campaign": "UpdateCampaign",
     "deletion": "DeleteFilter",
+    "forgetting": "CreateDataDeletionJob",
 }
 #: Where each half dies: by its own hand, but for ``while_deferred``, where what runs the trigger is killed.
 POINTS = {
@@ -42,6 +47,7 @@ DATASET = f"{BASE}dataset/kills/USERS"
 SOLUTION = f"{BASE}solution/kills"
 ROLE = "arn:aws:iam::123456789012:role/personalize-local"
 DATA = "s3://personalize-local/kills/users.csv"
+FORGOTTEN = "s3://personalize-local/kills/forgotten.csv"
 VERSIONS = f"{BASE}solution/popularity-count"
 
 
@@ -76,10 +82,11 @@ DAGS["kills"] = [
 
 
 def set_up(client: Callable[[str], Any], cells: Iterable[Cell]) -> str:
-    """Make what the cells import into, train, update and delete, and return the version that campaigns are of."""
+    """Make all that the cells need, and return the version that campaigns are of."""
     personalize = client("personalize")
     body = "USER_ID,AGE\n" + "".join(f"u{number},{number}\n" for number in range(30))
     client("s3").put_object(Bucket="personalize-local", Key="kills/users.csv", Body=body.encode())
+    client("s3").put_object(Bucket="personalize-local", Key="kills/forgotten.csv", Body=b"USER_ID\nu1\n")
     fields = [{"name": "USER_ID", "type": "string"}, {"name": "AGE", "type": "int"}]
     schema = {
         "type": "record",
@@ -144,6 +151,7 @@ def what_was_done(client: Callable[[str], Any], cells: Iterable[Cell], calls: di
         "training": len(versions),
         "campaign": calls.get("UpdateCampaign", 0),
         "deletion": calls.get("DeleteFilter", 0),
+        "forgetting": len(personalize.list_data_deletion_jobs()["dataDeletionJobs"]),
     }
 
 
@@ -212,6 +220,10 @@ class DyingDeletion(Dying, PersonalizeDeleteResourceOperator):
     """Deletes."""
 
 
+class DyingForgetting(Dying, PersonalizeCreateDataDeletionJobOperator):
+    """Has a user forgotten."""
+
+
 def task_of(cell: Cell, version: str) -> Any:
     """Return the task of a cell; the version is that of the campaigns."""
     common = {
@@ -228,6 +240,8 @@ def task_of(cell: Cell, version: str) -> Any:
         case "campaign":
             more = {"min_provisioned_tps": 2, "if_exists": "update"}
             made = DyingUpdate(name=cell.task_id, solution_version_arn=version, **more, **common)
+        case "forgetting":
+            made = DyingForgetting(dataset_group_arn=GROUP, data_location=FORGOTTEN, role_arn=ROLE, **common)
         case _:
             made = DyingDeletion(resource_arn=f"{BASE}filter/{cell.task_id}", **common)
     made.cell = cell
