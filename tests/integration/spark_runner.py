@@ -1,5 +1,6 @@
 """
 Runs the application for Spark again and again in one session, in an environment that has PySpark and nothing else.
+What it imports besides is looked for in the session's folder.
 
 Each line of the standard input is a request, JSON: ``{"run": [arguments]}`` or ``{"sql": statement}``. Each is answered
 by a line of JSON: ``{"said": …}`` or ``{"rows": …}``, or else ``{"error": …}``.
@@ -64,6 +65,8 @@ def main() -> None:
     """Answer requests until there are no more."""
     from pyspark.sql import SparkSession
 
+    # What tests put in the place of boto3, which a cluster has.
+    sys.path.append(sys.argv[1])
     builder = SparkSession.builder
     for name, value in settings(sys.argv[1]).items():
         builder = builder.config(name, value)

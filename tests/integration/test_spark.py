@@ -6,8 +6,10 @@ import ast
 import gzip
 import inspect
 import json
+import time
 from pathlib import Path
 
+import boto3
 import pytest
 
 from airflow_provider_personalize.spark import personalize_output
@@ -60,6 +62,84 @@ def test_a_table_of_iceberg_in_every_write_mode(spark, tmp_path):
     assert held() == sorted(expected + day("26", rows("y", "s")), key=repr)
     assert spark.sql("SELECT count(*) FROM lake.shop.recs.snapshots") == [(before[0][0] + 1,)]
     assert spark.sql("SELECT name FROM lake.shop.recs.refs") == [("main",)]
+
+
+#: Stands for boto3 where Spark runs, and says of every job what the test has written down.
+BOTO3 = """
+import json
+from pathlib import Path
+
+
+def client(service, region_name):
+    return Client()
+
+
+class Client:
+    def describe_batch_inference_job(self, batchInferenceJobArn):
+        return {"batchInferenceJob": json.loads(Path(__file__).with_name("job.json").read_text())}
+
+    def describe_batch_segment_job(self, batchSegmentJobArn):
+        return {"batchSegmentJob": json.loads(Path(__file__).with_name("job.json").read_text())}
+"""
+
+
+@pytest.mark.parametrize("kind", ["inference", "segment"])
+def test_a_job_by_its_arn_is_its_own_objects(spark, tmp_path, kind):
+    """Those of its input tell which; what lies beside them is of other jobs."""
+    given, written = tmp_path / "input", tmp_path / "output"
+    given.mkdir()
+    written.mkdir()
+    for name in ("a.json", "b.json"):
+        (given / name).write_text('{"itemId": "i"}')
+        (written / f"{name}.out").write_text(
+            line(name)
+            if kind == "inference"
+            else json.dumps({"input": {"itemId": name}, "output": {"usersList": ["u"]}})
+        )
+    (written / "neighbour.json.out").write_text("not of this job")
+    (written / "_CHECK").write_text("")
+    job = {
+        "status": "ACTIVE",
+        "jobInput": {"s3DataSource": {"path": f"{given.as_uri()}/"}},
+        "jobOutput": {"s3DataDestination": {"path": f"{written.as_uri()}/"}},
+    }
+    (spark.folder / "boto3.py").write_text(BOTO3)
+    arn = f"arn:aws:personalize:us-east-1:123456789012:batch-{kind}-job/nightly"
+    asked = {"job_arn": arn, "target_uri": f"{tmp_path.as_uri()}/lake/"}
+
+    (spark.folder / "job.json").write_text(json.dumps(job | {"status": "CREATE IN_PROGRESS"}))
+    with pytest.raises(SparkError, match="expected a job that is ACTIVE, got one that is CREATE IN_PROGRESS"):
+        spark.run(**asked)
+    (spark.folder / "job.json").write_text(json.dumps(job))
+    done = spark.run(**asked)
+    assert (done["job_arn"], done["files"], done["lines"]) == (arn, 2, 2)
+    if kind == "segment":
+        assert sorted(read_parquet(tmp_path / "lake" / "nightly")) == [("a.json", 1, "u"), ("b.json", 1, "u")]
+    (written / "b.json.out").unlink()
+    with pytest.raises(SparkError, match="Expected the object .*/output/b.json.out, the output of .*, but it does not"):
+        spark.run(**asked)
+
+
+def test_a_job_is_asked_of_the_service(local):
+    """The answer has all that the application takes from it."""
+    client = boto3.client("personalize")
+    role, bucket = "arn:aws:iam::123456789012:role/personalize-local", "s3://personalize-local"
+    boto3.client("s3").put_object(Bucket="personalize-local", Key="in/x.json", Body=b'{"userId": "1"}')
+    job_arn = client.create_batch_inference_job(
+        jobName="asked",
+        solutionVersionArn=local.solution_version_arns["user-personalization"],
+        jobInput={"s3DataSource": {"path": f"{bucket}/in/"}},
+        jobOutput={"s3DataDestination": {"path": f"{bucket}/out/"}},
+        roleArn=role,
+    )["batchInferenceJobArn"]
+    until = time.monotonic() + 60
+    while client.describe_batch_inference_job(batchInferenceJobArn=job_arn)["batchInferenceJob"]["status"] != "ACTIVE":
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    job = personalize_output.describe_job(job_arn, None)
+    assert job["jobInput"]["s3DataSource"]["path"] == f"{bucket}/in/"
+    assert job["jobOutput"]["s3DataDestination"]["path"] == f"{bucket}/out/"
+    assert job["creationDateTime"].timestamp() <= time.time()
 
 
 def test_too_many_rejects_publish_nothing(spark, tmp_path):
