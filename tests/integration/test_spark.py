@@ -92,7 +92,7 @@ def test_a_job_by_its_arn_is_its_own_objects(spark, tmp_path, kind):
     for name in ("a.json", "b.json"):
         (given / name).write_text('{"itemId": "i"}')
         (written / f"{name}.out").write_text(
-            line(name)
+            line(name, "x")
             if kind == "inference"
             else json.dumps({"input": {"itemId": name}, "output": {"usersList": ["u"]}})
         )
@@ -113,10 +113,13 @@ def test_a_job_by_its_arn_is_its_own_objects(spark, tmp_path, kind):
     (spark.folder / "job.json").write_text(json.dumps(job))
     done = spark.run(**asked)
     assert (done["job_arn"], done["files"], done["lines"]) == (arn, 2, 2)
-    if kind == "segment":
-        assert sorted(read_parquet(tmp_path / "lake" / "nightly")) == [("a.json", 1, "u"), ("b.json", 1, "u")]
+    segments = [("a.json", 1, "u"), ("b.json", 1, "u")]
+    wanted = segments if kind == "segment" else rows("a.json", "x") + rows("b.json", "x")
+    assert sorted(read_parquet(tmp_path / "lake" / "nightly")) == wanted
     (written / "b.json.out").unlink()
-    with pytest.raises(SparkError, match="Expected the object .*/output/b.json.out, the output of .*, but it does not"):
+    with pytest.raises(
+        SparkError, match=r"Expected the object .*/output/b.json.out, the output of .*, but it does not"
+    ):
         spark.run(**asked)
 
 
