@@ -81,7 +81,7 @@ SOLUTION = (
 
 # The pages hold names and addresses, so they go to no folder that is shared, as the one for temporary files is.
 HOME = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
-PAGES = f"{{{{ var.value.get('email_preview_dir', '') or '{HOME / 'email_previews'}' }}}}"
+PAGES = f"{{{{ (var.value.get('email_preview_dir', '') or '{HOME / 'email_previews'}').rstrip('/') }}}}"
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -311,7 +311,7 @@ with DAG(
         template = (TEMPLATES / "email_preview.html").read_text(encoding="utf-8")
         page = Environment(autoescape=True).from_string(template).render(run_date=run_date, shown=shown, **summary)
         # On Airflow 3.1 and newer, it is also in the tab "Reports" of the run.
-        uri = f"{folder.rstrip('/')}/email_list_{run_date}.html"
+        uri = f"{folder}/email_list_{run_date}.html"
         return publish_page(page, uri, title="Emails", aws_conn_id=AWS, template=template)
 
     @task.branch(task_display_name="Ask a person, if need be")

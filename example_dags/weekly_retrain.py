@@ -63,7 +63,7 @@ SOLUTION = (
 )
 BASELINE = f"{PREFIX}:solution/popularity-count"
 HOME = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
-PAGES = f"{{{{ var.value.get('email_preview_dir', '') or '{HOME / 'email_previews'}' }}}}"
+PAGES = f"{{{{ (var.value.get('email_preview_dir', '') or '{HOME / 'email_previews'}').rstrip('/') }}}}"
 
 RUN_DATE = "{{ (dag_run.logical_date or dag_run.run_after) | ds }}"
 FOLDER = f"s3://{BUCKET}/weekly_retrain/{{{{ (dag_run.logical_date or dag_run.run_after) | ts_nodash }}}}"

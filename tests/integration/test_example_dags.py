@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
 
 from example_dags.demo.data import fill
@@ -36,7 +37,6 @@ def load(path: Path) -> Any:
 
 def written_by_the_jobs() -> list[dict[str, Any]]:
     """Return the lines of the output objects of all jobs."""
-    import boto3
 
     personalize, s3 = boto3.client("personalize"), boto3.client("s3")
     arns = [job["batchInferenceJobArn"] for job in personalize.list_batch_inference_jobs()["batchInferenceJobs"]]
@@ -105,7 +105,6 @@ def check_similar_items_catalog(database: Database, _: Path, run_date: str) -> N
 
 def check_similar_items_dynamodb(database: Database, _: Path, run_date: str) -> None:
     """Every item of the shop is an item of the table, with its list in the job's order."""
-    import boto3
 
     table = boto3.resource("dynamodb").Table("similar_items")
     pages = boto3.client("dynamodb").get_paginator("scan").paginate(TableName="similar_items")
@@ -191,7 +190,6 @@ def check_nightly_to_lake(database: Database, _: Path, run_date: str) -> None:
 
 def check_nightly_delta(database: Database, _: Path, run_date: str) -> None:
     """The file on S3 has who is new, whose list has changed, and who is gone."""
-    import boto3
 
     body = boto3.client("s3").get_object(
         Bucket="personalize-local", Key="nightly_delta/2026-03-01/recommendations.json"
@@ -535,17 +533,23 @@ class TestNightly:
         assert (reasons.count("Two"), reasons.count("One &lt;b&gt;")) == (near, 20 - near)
         assert "All 4 emails" in text
 
-    def test_the_preview_takes_what_is_empty(
-        self, shop: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    def test_the_preview_takes_what_is_empty_and_goes_to_s3(
+        self, shop: Database, local: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv("AIRFLOW_VAR_EMAIL_PREVIEW_DIR", str(tmp_path))
+        monkeypatch.setenv("AIRFLOW_VAR_EMAIL_PREVIEW_DIR", "s3://personalize-local/previews/")
         shop.execute("UPDATE subscribers SET name = NULL, email = NULL WHERE user_id = '1'")
         shop.execute("UPDATE subscribers SET name = '' WHERE user_id = '2'")
         shop.execute("UPDATE subscribers SET name = '  ' WHERE user_id = '3'")
         shop.execute("UPDATE items SET title = CASE WHEN item_id < '5' THEN '' END, genres = NULL")
         run = run_dag(NIGHTLY, datetime(2026, 3, 5, 2, tzinfo=UTC), run_conf={"preview_emails": 700})
         assert run.state == "success"
-        text = (tmp_path / "email_list_2026-03-05.html").read_text(encoding="utf-8")
+        s3 = boto3.client("s3")
+        listed = s3.list_objects_v2(Bucket="personalize-local", Prefix="previews/")["Contents"]
+        pages = ["previews/email_list_2026-03-05.html", "previews/recommendations_2026-03-05.html"]
+        assert [page["Key"] for page in listed] == pages
+        stored = s3.get_object(Bucket="personalize-local", Key=pages[0])
+        assert stored["ContentType"].startswith("text/html")
+        text = stored["Body"].read().decode()
         assert text.count("<article>") == 632
         assert text.count("<strong>No name</strong>") == 3
         assert text.count("<h2>5 picks for tonight</h2>") == 3
