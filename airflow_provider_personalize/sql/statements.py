@@ -8,6 +8,7 @@ writes; and some single statements (``COPY … TO PROGRAM``, ``SELECT … INTO O
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any, NamedTuple
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
@@ -39,12 +40,15 @@ _E_STRING = rf"[eE]{_ESCAPING}(?:{_NEXT_LINE}{_ESCAPING})*+"
 class _Dialect(NamedTuple):
     """How a database tells strings and comments from the rest; ``forbidden`` words are never in a query."""
 
-    tokens: re.Pattern[str]
+    quoted: tuple[str, ...]
+    comment: str = "--"
     nested_comments: bool = False
     forbidden: frozenset[str] = frozenset()
 
 
-def _tokens(*quoted: str, comment: str = "--") -> re.Pattern[str]:
+@cache
+def _tokens(quoted: tuple[str, ...], comment: str) -> re.Pattern[str]:
+    # To compile all of them takes longer than to import the rest of a DAG file's operators.
     return re.compile(
         rf"(?P<space>{_SPACE}++|(?:{comment})[^\r\n]*+)|(?P<comment>/\*)|(?P<end>;)|(?P<quoted>{'|'.join(quoted)})"
         rf"|(?P<open>['\"`]|\$\$)|(?P<number>\$?{_NUMBER})|(?P<word>[{_LETTER}][{_LETTER}0-9$]*+)|(?P<other>.)",
@@ -52,12 +56,12 @@ def _tokens(*quoted: str, comment: str = "--") -> re.Pattern[str]:
     )
 
 
-_POSTGRES = _Dialect(_tokens(_E_STRING, _PLAIN, _DOUBLE, _DOLLARS), nested_comments=True)
+_POSTGRES = _Dialect((_E_STRING, _PLAIN, _DOUBLE, _DOLLARS), nested_comments=True)
 #: With standard_conforming_strings=off.
-_POSTGRES_ESCAPING = _Dialect(_tokens(_ESCAPING, _DOUBLE, _DOLLARS), nested_comments=True)
+_POSTGRES_ESCAPING = _Dialect((_ESCAPING, _DOUBLE, _DOLLARS), nested_comments=True)
 # Python's driver takes one statement and no more, and query_only keeps it from writing.
-_SQLITE = _Dialect(_tokens(_PLAIN, _DOUBLE, _BACKTICKS, _BRACKETS))
-_ANY = _Dialect(_tokens(_PLAIN, _DOUBLE, _BACKTICKS), forbidden=_WRITING_WORDS)
+_SQLITE = _Dialect((_PLAIN, _DOUBLE, _BACKTICKS, _BRACKETS))
+_ANY = _Dialect((_PLAIN, _DOUBLE, _BACKTICKS), forbidden=_WRITING_WORDS)
 #: What databases read differently, so that none of it may be beside a semicolon where the database is not known.
 _AMBIGUOUS = re.compile(r"[\\`#$\[]|/\*(?:(?!\*/).)*/\*", re.DOTALL)
 
@@ -151,12 +155,12 @@ def _mysql_dialect(connection: Any) -> _Dialect:
     modes = str(mode.decode() if isinstance(mode, (bytes, bytearray)) else mode).split(",")
     escaping = "NO_BACKSLASH_ESCAPES" not in modes
     return _Dialect(
-        _tokens(
+        (
             _ESCAPING if escaping else _PLAIN,
             _DOUBLE_ESCAPING if escaping and "ANSI_QUOTES" not in modes else _DOUBLE,
             _BACKTICKS,
-            comment=r"\#|--(?=[\x00-\x20]|\Z)",
         ),
+        comment=r"\#|--(?=[\x00-\x20]|\Z)",
         # SELECT … INTO OUTFILE writes a file of the server, also in a transaction that only reads.
         forbidden=frozenset({"into", "!"}),
     )
@@ -168,8 +172,9 @@ def _read(sql: str, dialect: _Dialect, parameter: str) -> tuple[int, int, list[s
     end = position = 0
     ended = False
     words: list[str] = []
+    tokens = _tokens(dialect.quoted, dialect.comment)
     while position < len(sql):
-        found = dialect.tokens.match(sql, position)
+        found = tokens.match(sql, position)
         assert found  # noqa: S101 (its last alternative takes any character)
         here, position = position, found.end()
         match found.lastgroup:

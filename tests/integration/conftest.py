@@ -69,6 +69,11 @@ def local(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalPersonalize]:
     from airflow_provider_personalize.local import LocalPersonalize
 
     with LocalPersonalize(port=0, job_seconds=0.2) as service:
+        # S3 is this process's, so it has what other tests have left, in whichever order they were given to a worker.
+        client = service.s3(service.region)
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket="personalize-local"):
+            if left := [{"Key": found["Key"]} for found in page.get("Contents", ())]:
+                client.delete_objects(Bucket="personalize-local", Delete={"Objects": left})
         for name, value in service.environment.items():
             monkeypatch.setenv(name, value)
         yield service
