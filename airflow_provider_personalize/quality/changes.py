@@ -98,12 +98,13 @@ class ComparedTable(OutputTable):
             the database has one.
         """
         self._table.begin_comparing(groups=what == "entities")
+        if what == "items" and before is not None and self._table.joins_in_full:
+            sql, values = self._joined_items(now, before)
+            stream_rows(self._table, sql, values, lambda found: consume(self._read(found)))
+            return
         rows, values = self._rows(now, before)
         if what == "items":
-            if before is not None and self._table.joins_in_full:
-                sql, values = self._joined_items(now, before)
-            else:
-                sql = self._items(rows)
+            sql = self._items(rows)
         elif before is None:
             sql = f"SELECT {_KEY}, 1, 0, r, i, s FROM ({rows}) every_row ORDER BY 1, 2, r, i"
         else:

@@ -15,6 +15,7 @@ import pytest
 from airflow_provider_personalize.spark import personalize_output
 from tests.integration.load_support import line, rows
 from tests.integration.spark_support import PYTHON, SparkError, environment, needs_java
+from tests.integration.test_local_clients import wait_until_active
 
 
 def read_parquet(folder: Path) -> list[tuple]:
@@ -135,10 +136,7 @@ def test_a_job_is_asked_of_the_service(local):
         jobOutput={"s3DataDestination": {"path": f"{bucket}/out/"}},
         roleArn=role,
     )["batchInferenceJobArn"]
-    until = time.monotonic() + 60
-    while client.describe_batch_inference_job(batchInferenceJobArn=job_arn)["batchInferenceJob"]["status"] != "ACTIVE":
-        assert time.monotonic() < until
-        time.sleep(0.1)
+    wait_until_active(lambda: client.describe_batch_inference_job(batchInferenceJobArn=job_arn)["batchInferenceJob"])
     job = personalize_output.describe_job(job_arn, None)
     assert job["jobInput"]["s3DataSource"]["path"] == f"{bucket}/in/"
     assert job["jobOutput"]["s3DataDestination"]["path"] == f"{bucket}/out/"
