@@ -9,9 +9,8 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from airflow_provider_personalize.compat import Stats
 
@@ -21,8 +20,7 @@ log = logging.getLogger(__name__)
 _ODD = re.compile(r"[^a-zA-Z0-9_.-]+")
 
 
-@dataclass(frozen=True)
-class Metric:
+class Metric(NamedTuple):
     """
     A metric.
 

@@ -7,9 +7,8 @@ Addresses of objects and files, parsed and printed in one place. This module is 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -21,8 +20,7 @@ S3_PATH_MAX = 256
 _BUCKET = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,254}")
 
 
-@dataclass(frozen=True)
-class S3Uri:
+class S3Uri(NamedTuple):
     """An S3 URI in parts: ``s3://<bucket>/<key>``; the key may be empty or a prefix."""
 
     bucket: str
@@ -37,8 +35,7 @@ class S3Uri:
         return not self.key or self.key.endswith("/")
 
 
-@dataclass(frozen=True)
-class FileUri:
+class FileUri(NamedTuple):
     """The URI of a file or, with a slash at its end, of a folder."""
 
     path: Path

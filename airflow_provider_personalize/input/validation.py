@@ -37,10 +37,9 @@ from airflow_provider_personalize.service.recipes import (
     Recipe,
     describe_keys,
 )
+from airflow_provider_personalize.service.requests import MAX_SEGMENT_USERS
 from airflow_provider_personalize.uris import S3Uri, parse_s3_uri
 
-#: The most users of one line of a segment job.
-MAX_SEGMENT_USERS = 5_000_000
 #: The most results that any public text names, for a single request. Whether a batch job takes more is not known.
 USUAL_RESULTS = 500
 

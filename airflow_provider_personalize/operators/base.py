@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
@@ -17,7 +17,6 @@ from airflow_provider_personalize.exceptions import JobFailedError, QuotaTimeout
 from airflow_provider_personalize.hooks.personalize import IfJobExists, PersonalizeHook, QuotaFullError
 from airflow_provider_personalize.links.personalize import persist_job_links
 from airflow_provider_personalize.metrics import QUOTA_WAIT_DURATION
-from airflow_provider_personalize.operators.costs import Counts
 from airflow_provider_personalize.operators.mixins import ResourceWaiterMixin
 from airflow_provider_personalize.service.kinds import ResourceStatus, State
 from airflow_provider_personalize.service.names import check_job_name, derive_job_name
@@ -30,7 +29,10 @@ from airflow_provider_personalize.service.waits import (
     in_seconds,
     left_running,
 )
-from airflow_provider_personalize.triggers.personalize import job_arn_from_event, until_trigger
+from airflow_provider_personalize.triggers.events import job_arn_from_event, until_trigger
+
+if TYPE_CHECKING:
+    from airflow_provider_personalize.operators.costs import Counts
 
 #: Seconds to wait for a slot among the jobs in progress, by default.
 DEFAULT_QUOTA_WAIT = 6 * 60 * 60

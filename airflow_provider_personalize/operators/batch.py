@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 
 from airflow_provider_personalize.arguments import Reader, exactly_one, form, one_of, required, whole_number
 from airflow_provider_personalize.hooks.personalize import IfJobExists
-from airflow_provider_personalize.input.validation import MAX_SEGMENT_USERS
 from airflow_provider_personalize.lineage import job_lineage
 from airflow_provider_personalize.metrics import INPUT_LINES, INPUT_RESULTS
 from airflow_provider_personalize.operators.base import DEFAULT_QUOTA_WAIT, PersonalizeCreateJobOperator
-from airflow_provider_personalize.operators.costs import Counts, count_batch
 from airflow_provider_personalize.operators.mixins import passed_on
-from airflow_provider_personalize.operators.preflight import VALIDATE_INPUT, preflight
 from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB
 from airflow_provider_personalize.service.names import (
     check_kms_key_arn,
@@ -26,6 +23,7 @@ from airflow_provider_personalize.service.names import (
     parse_solution_version_arn,
 )
 from airflow_provider_personalize.service.requests import (
+    MAX_SEGMENT_USERS,
     NUM_RESULTS_NOTE,
     THEME_MODE,
     build_request,
@@ -41,8 +39,9 @@ from airflow_provider_personalize.uris import parse_s3_uri
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
 
+    from airflow_provider_personalize.operators.costs import Counts
 
-#: How much of the input is checked before a job is created.
+#: How much of the input is checked before a job is created: nothing, the beginnings of the first files, or every line.
 ValidateInput = Literal["off", "sample", "whole"]
 
 
@@ -109,7 +108,7 @@ class PersonalizeBatchJobOperator(PersonalizeCreateJobOperator, abstract=True):
         "output_kms_key_arn": form(check_kms_key_arn),
         "max_lines": whole_number(0),
         "max_results_total": whole_number(0),
-        "validate_input": required(one_of(VALIDATE_INPUT)),
+        "validate_input": required(one_of(get_args(ValidateInput))),
         **PersonalizeCreateJobOperator.argument_readers,
     }
 
@@ -176,6 +175,10 @@ class PersonalizeBatchJobOperator(PersonalizeCreateJobOperator, abstract=True):
 
     def check_request(self, request: dict[str, Any]) -> Counts | None:
         """Check the input, as far as ``validate_input`` asks for it, count it, and refuse more than the limits."""
+        # Here, since a DAG file has no need of what reads the input.
+        from airflow_provider_personalize.operators.costs import count_batch
+        from airflow_provider_personalize.operators.preflight import preflight
+
         if warning := overlap(self.input_uri, self.output_uri):
             self.log.warning("%s", warning)
         limits: dict[str, Any] = {name: getattr(self, name) for name in ("max_lines", "max_results_total")}

@@ -15,7 +15,6 @@ from airflow_provider_personalize.hooks.personalize import IfJobExists
 from airflow_provider_personalize.lineage import job_lineage
 from airflow_provider_personalize.links.personalize import PersonalizeJobLink, PersonalizeOutputLink
 from airflow_provider_personalize.operators.base import DEFAULT_QUOTA_WAIT, PersonalizeCreateJobOperator
-from airflow_provider_personalize.operators.costs import Counts, count_import
 from airflow_provider_personalize.operators.mixins import passed_on
 from airflow_provider_personalize.service.data_requests import (
     ImportMode,
@@ -41,6 +40,8 @@ from airflow_provider_personalize.uris import parse_s3_uri
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import BaseOperatorLink
+
+    from airflow_provider_personalize.operators.costs import Counts
 
 
 class PersonalizeDataJobOperator(PersonalizeCreateJobOperator, abstract=True):
@@ -174,6 +175,8 @@ class PersonalizeCreateDatasetImportJobOperator(PersonalizeDataJobOperator):
                 "jobs of the recipes Item-Affinity and Item-Attribute-Affinity."
             )
         super().check_request(request)
+        from airflow_provider_personalize.operators.costs import count_import
+
         return count_import(self.hook, self.data_location)
 
     def get_openlineage_facets_on_start(self) -> OperatorLineage[Any, Any]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow.providers.amazon.aws.utils.mixins import AwsBaseHookMixin
 
@@ -20,8 +19,7 @@ from airflow_provider_personalize.service.kinds import BATCH_SEGMENT_JOB, State,
 from airflow_provider_personalize.service.names import digest, job_kind_of
 
 
-@dataclass(frozen=True)
-class JobOutput:
+class JobOutput(NamedTuple):
     """
     Output that is to be loaded.
 
@@ -77,7 +75,7 @@ class JobOutputMixin(AwsBaseHookMixin[PersonalizeHook]):
         description = self.hook.describe_job(job_arn)
         uri = self.loaded.source_uri = description["jobOutput"]["s3DataDestination"]["path"]
         status = read_status(job_kind, description)
-        persist_job_links(context, self, replace(status, arn=job_arn))
+        persist_job_links(context, self, status._replace(arn=job_arn))
         status.raise_if_failed()
         if status.state is not State.SUCCEEDED:
             raise InvalidRequestError(

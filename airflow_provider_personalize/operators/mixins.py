@@ -15,10 +15,11 @@ from airflow_provider_personalize.hooks.personalize import PersonalizeHook
 from airflow_provider_personalize.links.personalize import JOB_LINKS
 from airflow_provider_personalize.service.kinds import ResourceKind, Until
 from airflow_provider_personalize.service.waits import deadline_after
-from airflow_provider_personalize.triggers.personalize import PersonalizeJobTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperatorLink
+
+    from airflow_provider_personalize.triggers.personalize import PersonalizeJobTrigger
 
 
 def passed_on(scope: Mapping[str, Any], but: Collection[str] = ()) -> dict[str, Any]:
@@ -171,6 +172,8 @@ class ResourceWaiterMixin(PersonalizeTaskMixin):
         until: Until = "active",
     ) -> PersonalizeJobTrigger:
         """Build the trigger that goes on with the wait, over the same connection."""
+        from airflow_provider_personalize.triggers.personalize import PersonalizeJobTrigger
+
         return PersonalizeJobTrigger(
             job_arn=job_arn,
             poll_interval=poll_interval,

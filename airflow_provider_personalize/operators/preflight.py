@@ -22,8 +22,6 @@ from airflow_provider_personalize.service.recipes import find_recipe
 from airflow_provider_personalize.service.statuses import text_at
 from airflow_provider_personalize.uris import parse_s3_uri
 
-#: How much of the input is checked: nothing, the beginnings of the first files, or every line.
-VALIDATE_INPUT = ("off", "sample", "whole")
 #: A sample: so many files, and so many bytes of each.
 SAMPLE_FILES, SAMPLE_BYTES = 5, 256 << 10
 

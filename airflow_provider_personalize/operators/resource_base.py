@@ -28,7 +28,7 @@ from airflow_provider_personalize.service.kinds import CREATE_PENDING, State, Un
 from airflow_provider_personalize.service.names import kind_of
 from airflow_provider_personalize.service.statuses import INACTIVE
 from airflow_provider_personalize.service.waits import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT, in_seconds, left_running
-from airflow_provider_personalize.triggers.personalize import job_arn_from_event
+from airflow_provider_personalize.triggers.events import job_arn_from_event
 
 #: What to do where there is such a resource already.
 IfExists = Literal["reuse", "update", "fail"]

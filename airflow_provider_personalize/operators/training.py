@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
@@ -15,7 +15,6 @@ from airflow_provider_personalize.exceptions import InvalidRequestError, Service
 from airflow_provider_personalize.hooks.personalize import IfJobExists, PersonalizeHook
 from airflow_provider_personalize.links.reports import PersonalizeReportLink
 from airflow_provider_personalize.operators.base import DEFAULT_QUOTA_WAIT, PersonalizeCreateJobOperator
-from airflow_provider_personalize.operators.costs import Counts, count_training, expect_training
 from airflow_provider_personalize.operators.mixins import PersonalizeTaskMixin, passed_on
 from airflow_provider_personalize.operators.reports import note_report, origin_of, write_report
 from airflow_provider_personalize.operators.version_figures import judged, measure
@@ -26,6 +25,9 @@ from airflow_provider_personalize.service.names import parse_solution_arn, parse
 from airflow_provider_personalize.service.recipes import RECIPES, takes_updates
 from airflow_provider_personalize.service.requests import read_tags
 from airflow_provider_personalize.service.waits import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT
+
+if TYPE_CHECKING:
+    from airflow_provider_personalize.operators.costs import Counts
 
 TrainingMode = Literal["FULL", "UPDATE", "AUTOTRAIN"]
 #: How far the service's clock may be behind Airflow's.
@@ -127,6 +129,8 @@ class PersonalizeCreateSolutionVersionOperator(PersonalizeCreateJobOperator):
             )
         if self.training_mode == "UPDATE":
             self._check_update(str(solution.get("recipeArn") or ""))
+        from airflow_provider_personalize.operators.costs import expect_training
+
         return expect_training(self.hook, solution)
 
     def _check_update(self, recipe_arn: str) -> None:
@@ -167,6 +171,8 @@ class PersonalizeCreateSolutionVersionOperator(PersonalizeCreateJobOperator):
 
     def _ended(self, context: Context, version_arn: str) -> str:
         """Say what the training took, if it was waited for."""
+        from airflow_provider_personalize.operators.costs import count_training
+
         if self.deferrable or self.wait_for_completion:
             hours = self.hook.describe_version(version_arn).get("trainingHours")
             self.log.info("Billed training hours (trainingHours): %s. %s", hours, version_arn)

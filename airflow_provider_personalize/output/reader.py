@@ -11,36 +11,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import NamedTuple
 
 from airflow_provider_personalize.output.blocks import GiantLine, LineBlock, cut_lines, gunzip
 from airflow_provider_personalize.output.fast import fast_decoder
 from airflow_provider_personalize.output.giant import read_giant
 from airflow_provider_personalize.output.lines import BadLineError, read_line
-from airflow_provider_personalize.output.rows import Batch, Line, RowKind
+from airflow_provider_personalize.output.rows import Batch, Line, Reject, RowKind
 
 #: How much of a rejected line is kept, in characters.
 REJECT_TEXT = 1_000
 #: A line, but for what JSON allows before it.
 _LINE = re.compile(rb"[^ \t\r\n].*")
-
-
-class Reject(NamedTuple):
-    """
-    An invalid line that was set apart.
-
-    :param object: The URI of the object that holds it.
-    :param line: Its number there, from 1; blank lines count.
-    :param byte_offset: Where it begins, in bytes from the object's start (after decompression).
-    :param reason: What was expected and what came, written and cut short as the text is.
-    :param text: Its first 1,000 characters; bytes that are no text are written as escapes.
-    """
-
-    object: str
-    line: int
-    byte_offset: int
-    reason: str
-    text: str
 
 
 class OutputReader:

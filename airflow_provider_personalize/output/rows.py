@@ -112,6 +112,24 @@ class Line(NamedTuple):
     filters: Any = None
 
 
+class Reject(NamedTuple):
+    """
+    An invalid line that was set apart.
+
+    :param object: The URI of the object that holds it.
+    :param line: Its number there, from 1; blank lines count.
+    :param byte_offset: Where it begins, in bytes from the object's start (after decompression).
+    :param reason: What was expected and what came, written and cut short as the text is.
+    :param text: Its first 1,000 characters; bytes that are no text are written as escapes.
+    """
+
+    object: str
+    line: int
+    byte_offset: int
+    reason: str
+    text: str
+
+
 @dataclass(slots=True)
 class Batch:
     """

@@ -9,10 +9,9 @@ rows, whatever its size.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_provider_personalize.quality.figures import OutputTable, is_date
 from airflow_provider_personalize.quality.slices import Overlap, Slice
@@ -23,8 +22,7 @@ SLICES = 10
 SECONDS = 30.0
 
 
-@dataclass(frozen=True)
-class Moment:
+class Moment(NamedTuple):
     """
     One slice of a trend.
 
@@ -36,8 +34,7 @@ class Moment:
     figures: Mapping[str, float | None]
 
 
-@dataclass(frozen=True)
-class History:
+class History(NamedTuple):
     """
     The last slices of a table.
 

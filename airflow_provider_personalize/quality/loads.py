@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_provider_personalize.arguments import mapping_or_list, shown
 from airflow_provider_personalize.exceptions import InvalidRequestError
 
 
-@dataclass(frozen=True)
-class Loads:
+class Loads(NamedTuple):
     """
     What one load has come to, or several together.
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.sql.statements import single_statement
@@ -19,8 +18,7 @@ _DOLLAR_NAMED = re.compile(r"\$(\w+)")
 _OWN = "personalize_"
 
 
-@dataclass(frozen=True)
-class Query:
+class Query(NamedTuple):
     """
     A query that the user gave.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,8 +36,7 @@ class Made(NamedTuple):
     url: str = ""
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(NamedTuple):
     """
     Where a report comes from.
 
@@ -48,7 +46,7 @@ class Origin:
     """
 
     made_at: datetime
-    run: Made = Made("")  # noqa: RUF009 (it never changes)
+    run: Made = Made("")
     resources: Sequence[Made] = ()
 
     def rows(self, noun: str) -> Iterator[tuple[str, Made]]:

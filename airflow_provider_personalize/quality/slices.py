@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True)
-class Slice:
+class Slice(NamedTuple):
     """
     What one slice of the table holds.
 
@@ -59,8 +57,7 @@ class Slice:
         }
 
 
-@dataclass(frozen=True)
-class Overlap:
+class Overlap(NamedTuple):
     """
     How many of each entity's results are in the slice before, too.
 

@@ -27,7 +27,7 @@ from airflow_provider_personalize.links.personalize import persist_job_links
 from airflow_provider_personalize.operators.mixins import ResourceWaiterMixin
 from airflow_provider_personalize.service.kinds import Until
 from airflow_provider_personalize.service.waits import Watch, left_running
-from airflow_provider_personalize.triggers.personalize import job_arn_from_event
+from airflow_provider_personalize.triggers.events import job_arn_from_event
 
 
 class PersonalizeWaitSensor(ReadArguments, ResourceWaiterMixin, AwsBaseSensor[PersonalizeHook], abstract=True):

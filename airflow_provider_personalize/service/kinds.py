@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_provider_personalize.exceptions import JobFailedError, UnexpectedAnswerError
 from airflow_provider_personalize.service.statuses import ACTIVE as ACTIVE
@@ -207,8 +207,7 @@ KINDS = (
 BATCH_JOBS = (BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB)
 
 
-@dataclass(frozen=True)
-class ResourceStatus:
+class ResourceStatus(NamedTuple):
     """
     What a description or a line of a listing says of one resource.
 

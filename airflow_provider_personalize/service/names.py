@@ -11,9 +11,8 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.service.kinds import BATCH_JOBS, KINDS, ResourceKind
@@ -34,8 +33,7 @@ _ROLE = re.compile(r"arn:[a-z\d-]+:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+", re
 _KMS_KEY = re.compile(r"arn:aws[^:]*:kms:[^:]+:[0-9]{12}:key/.+")
 
 
-@dataclass(frozen=True)
-class Arn:
+class Arn(NamedTuple):
     """
     A Personalize ARN in parts: ``arn:<partition>:personalize:<region>:<account>:<resource_type>/<resource_id>``.
     """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.service.kinds import BATCH_INFERENCE_JOB, BATCH_SEGMENT_JOB, ResourceKind
@@ -42,8 +42,7 @@ NOTHING = Keys()
 LINE_KEYS = (USER, ITEM, RANKING, ATTRIBUTES)
 
 
-@dataclass(frozen=True)
-class Recipe:
+class Recipe(NamedTuple):
     """
     A recipe, as batch jobs see it.
 

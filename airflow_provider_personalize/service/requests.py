@@ -28,6 +28,8 @@ from airflow_provider_personalize.uris import parse_s3_uri
 THEME_MODE = "THEME_GENERATION"
 MODES = ("BATCH_INFERENCE", THEME_MODE)
 MAX_TAGS, MAX_TAG_KEY, MAX_TAG_VALUE = 200, 128, 256
+#: The most users of one line of a segment job.
+MAX_SEGMENT_USERS = 5_000_000
 
 
 def build_request(

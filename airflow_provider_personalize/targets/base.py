@@ -16,18 +16,15 @@ A load that is spread over tasks calls ``prepare`` and ``stage`` in the task of 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
-from airflow_provider_personalize.output.reader import Reject
-from airflow_provider_personalize.output.rows import Batch, Column
+from airflow_provider_personalize.output.rows import Batch, Column, Reject
 from airflow_provider_personalize.targets.counts import LoadCounts
 from airflow_provider_personalize.targets.plan import LoadPlan, WriteMode
 
 
-@dataclass(frozen=True)
-class Capabilities:
+class Capabilities(NamedTuple):
     """
     What a target can do.
 

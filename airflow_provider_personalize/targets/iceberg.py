@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_personalize.exceptions import InvalidRequestError, PersonalizeError
-from airflow_provider_personalize.output.reader import Reject
+from airflow_provider_personalize.output.rows import Reject
 from airflow_provider_personalize.service.names import digest
 from airflow_provider_personalize.service.waits import Logger, growing_pause
 from airflow_provider_personalize.targets.counts import LoadCounts

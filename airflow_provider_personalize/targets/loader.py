@@ -14,7 +14,6 @@ from typing import Any, NamedTuple, Self
 
 from airflow_provider_personalize.exceptions import InvalidRequestError, TooManyRejectsError
 from airflow_provider_personalize.metrics import LOAD_DURATION, LOAD_LINES, LOAD_REJECTS, LOAD_ROWS
-from airflow_provider_personalize.output.reader import OutputReader
 from airflow_provider_personalize.output.rows import USER_RECOMMENDATIONS, Batch, Column, RowKind
 from airflow_provider_personalize.s3.download import read_objects
 from airflow_provider_personalize.s3.objects import StoredObject, replaced
@@ -64,6 +63,9 @@ class Loader:
         self._log = log
         self._stack = ExitStack()
         self._rejects = self._stack.enter_context(Rejects(keep=keep_rejects))
+        # What parses the lines is imported by a task that reads some, and by no DAG file.
+        from airflow_provider_personalize.output.reader import OutputReader
+
         self._reader = OutputReader(kind, on_reject=self._rejects.add)
         self._reading = Reading()
         self.progress = Progress(log, self._reader, len(self._objects), self.size)
@@ -105,7 +107,7 @@ class Loader:
 
         :raises MissingOutputError: if something else is there now.
         """
-        reader = OutputReader(self._reader.kind)
+        reader = type(self._reader)(self._reader.kind)
         self.progress = Progress(self._log, reader, len(self._objects), self.size)
         for uri, blocks in read_objects(self._client, self._objects):
             yield from reader.read(uri, self.progress.count(blocks))

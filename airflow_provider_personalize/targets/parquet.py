@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.output.fast import PackedTexts
-from airflow_provider_personalize.output.reader import Reject
-from airflow_provider_personalize.output.rows import Batch, Column
+from airflow_provider_personalize.output.rows import Batch, Column, Reject
 from airflow_provider_personalize.s3.folders import NewFiles
 from airflow_provider_personalize.targets.plan import type_of
 from airflow_provider_personalize.targets.rejects import REJECT_COLUMNS

@@ -14,8 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
-from airflow_provider_personalize.output.reader import Reject
-from airflow_provider_personalize.output.rows import Batch, Column
+from airflow_provider_personalize.output.rows import Batch, Column, Reject
 from airflow_provider_personalize.s3.folders import new_files
 from airflow_provider_personalize.s3.objects import StoredObject
 from airflow_provider_personalize.service.names import digest

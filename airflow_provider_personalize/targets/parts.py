@@ -5,8 +5,7 @@ What the tasks of a load's parts hand over to the task that publishes them, and 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 from airflow_provider_personalize.arguments import shown
 from airflow_provider_personalize.exceptions import InvalidRequestError
@@ -14,8 +13,7 @@ from airflow_provider_personalize.output.rows import ROW_KINDS, RowKind
 from airflow_provider_personalize.targets.counts import LoadCounts
 
 
-@dataclass(frozen=True)
-class LoadPart:
+class LoadPart(NamedTuple):
     """
     One part of a load, staged in a table of SQL.
 

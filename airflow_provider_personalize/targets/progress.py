@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from airflow_provider_personalize.output.reader import OutputReader
 from airflow_provider_personalize.service.waits import Logger
+
+if TYPE_CHECKING:
+    from airflow_provider_personalize.output.reader import OutputReader
 
 #: Seconds between two reports.
 REPORT_EVERY = 5.0

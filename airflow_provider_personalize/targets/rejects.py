@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import Self
 
-from airflow_provider_personalize.output.reader import Reject
+from airflow_provider_personalize.output.rows import Reject
 
 #: How many rejected lines an error shows, and how much of each one's text, in characters.
 EXAMPLES, EXAMPLE_TEXT = 5, 200

@@ -47,7 +47,7 @@ from airflow_provider_personalize.targets.dynamodb.table import keys_for
 from airflow_provider_personalize.targets.dynamodb.target import DynamoDbTarget, ExistingTable, Sink
 from airflow_provider_personalize.targets.loader import Loader
 from airflow_provider_personalize.targets.plan import LoadPlan
-from airflow_provider_personalize.triggers.personalize import until_trigger
+from airflow_provider_personalize.triggers.events import until_trigger
 from airflow_provider_personalize.uris import parse_uri
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 
@@ -22,11 +23,13 @@ from airflow_provider_personalize.s3.multipart import MultipartFiles
 from airflow_provider_personalize.service.recipes import batch_recipe
 from airflow_provider_personalize.sql.query import QueryRows, RowBatch, database_hook, stream_query
 from airflow_provider_personalize.sql.write_behind import WriteBehind
-from airflow_provider_personalize.transfers.sql_to_personalize_dataset import (
-    SqlToPersonalizeDatasetOperator,
-    SqlToPersonalizeUserListOperator,
-    personalize_schema,
-)
+
+if TYPE_CHECKING:
+    from airflow_provider_personalize.transfers.sql_to_personalize_dataset import (
+        SqlToPersonalizeDatasetOperator,
+        SqlToPersonalizeUserListOperator,
+        personalize_schema,
+    )
 
 __all__ = [
     "SqlToPersonalizeDatasetOperator",
@@ -41,6 +44,13 @@ BATCH_BYTES = 1_000_000
 BATCH_ROWS = 50_000
 #: Seconds between two lines of progress in the log.
 LOG_INTERVAL = 5.0
+
+
+def __getattr__(name: str) -> Any:
+    """Import what writes datasets when it is asked for: a DAG file of batch jobs alone has no need of it."""
+    if name in __all__:
+        return getattr(import_module(f"{__name__}_dataset"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class SqlToPersonalizeInputOperator(QueryToFilesOperator):

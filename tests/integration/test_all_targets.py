@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_personalize.output.lines import BadLineError, read_line
-from airflow_provider_personalize.output.reader import OutputReader, Reject
-from airflow_provider_personalize.output.rows import Column, RowKind
+from airflow_provider_personalize.output.reader import OutputReader
+from airflow_provider_personalize.output.rows import Column, Reject, RowKind
 from tests.integration.conftest import DATABASES
 from tests.integration.load_support import Target, load
 from tests.integration.output_forms import FIRST, output_of_all_forms

@@ -11,8 +11,7 @@ from typing import Any, Self
 import pytest
 
 from airflow_provider_personalize.exceptions import InvalidRequestError, TooManyRejectsError
-from airflow_provider_personalize.output.reader import Reject
-from airflow_provider_personalize.output.rows import Batch, Column
+from airflow_provider_personalize.output.rows import Batch, Column, Reject
 from airflow_provider_personalize.s3.objects import objects_at
 from airflow_provider_personalize.targets.base import Capabilities, Target
 from airflow_provider_personalize.targets.counts import LoadCounts

@@ -18,8 +18,8 @@ import pytest
 
 from airflow_provider_personalize.exceptions import InvalidRequestError, PersonalizeError
 from airflow_provider_personalize.output import blocks, giant
-from airflow_provider_personalize.output.reader import OutputReader, Reject
-from airflow_provider_personalize.output.rows import Column
+from airflow_provider_personalize.output.reader import OutputReader
+from airflow_provider_personalize.output.rows import Column, Reject
 from airflow_provider_personalize.s3 import uploads
 from airflow_provider_personalize.s3.folders import delete_files, new_files
 from airflow_provider_personalize.targets import parquet

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_personalize.output.reader import OutputReader, Reject
-from airflow_provider_personalize.output.rows import USER_RECOMMENDATIONS
+from airflow_provider_personalize.output.reader import OutputReader
+from airflow_provider_personalize.output.rows import USER_RECOMMENDATIONS, Reject
 from airflow_provider_personalize.uris import parse_uri
 from example_dags.demo.postgres import free_port
 from example_dags.demo.stack import Stack

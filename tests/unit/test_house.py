@@ -74,6 +74,23 @@ def test_a_dag_file_loads_no_data_library_driver_or_server():
     ] == []
 
 
+def test_a_dag_file_loads_nothing_that_only_a_running_task_needs():
+    """What reads input or output, or writes datasets, is imported where it is used: see bench_imports.py."""
+    chain = ("transfers.sql_to_personalize", "operators.batch", "sensors.batch", "transfers.personalize_to_sql")
+    loaded = house.loaded_with(f"{house.PACKAGE}.{name}" for name in chain)
+    for name in (
+        "input.validation",
+        "operators.costs",
+        "operators.preflight",
+        "output.reader",
+        "sql.opening",
+        "transfers.sql_to_personalize_dataset",
+        "triggers.personalize",
+    ):
+        assert f"{house.PACKAGE}.{name}" in house.modules()
+        assert f"{house.PACKAGE}.{name}" not in loaded
+
+
 def is_cheap(name):
     if name.startswith("airflow.providers."):
         return name.split(".")[2] in CHEAP_PROVIDERS

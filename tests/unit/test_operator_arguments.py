@@ -22,6 +22,7 @@ from airflow_provider_personalize.sensors.batch import (
     PersonalizeJobSensor,
 )
 from airflow_provider_personalize.service.kinds import KINDS
+from airflow_provider_personalize.transfers import sql_to_personalize
 from airflow_provider_personalize.transfers.personalize_to_sql import PersonalizeToSqlOperator
 from airflow_provider_personalize.transfers.sql_to_personalize import SqlToPersonalizeInputOperator
 
@@ -300,3 +301,11 @@ def test_a_sensor_of_any_kind_takes_the_arns_of_its_kind_alone(kind):
             InvalidRequestError, match=message(*(each.words.replace(" ", "-") for each in (kind, other)))
         ):
             sensor(task_id="wait", job_arn=arn)
+
+
+def test_one_module_has_all_transfers_of_queries():
+    """By import and by name, though it loads those of datasets only when they are asked for."""
+    for name in sql_to_personalize.__all__:
+        assert getattr(sql_to_personalize, name).__name__ == name
+    with pytest.raises(AttributeError, match="has no attribute 'SqlToNothing'"):
+        sql_to_personalize.SqlToNothing  # noqa: B018

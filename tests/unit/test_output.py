@@ -13,8 +13,15 @@ from airflow_provider_personalize.exceptions import InvalidLineError
 from airflow_provider_personalize.output import blocks, giant
 from airflow_provider_personalize.output import reader as output
 from airflow_provider_personalize.output.fast import FastDecoder
-from airflow_provider_personalize.output.reader import OutputReader, Reject
-from airflow_provider_personalize.output.rows import RELATED_ITEMS, USER_RECOMMENDATIONS, USER_SEGMENTS, Batch, Column
+from airflow_provider_personalize.output.reader import OutputReader
+from airflow_provider_personalize.output.rows import (
+    RELATED_ITEMS,
+    USER_RECOMMENDATIONS,
+    USER_SEGMENTS,
+    Batch,
+    Column,
+    Reject,
+)
 from tests.output_forms import FORMS
 
 USER = {"input": {"userId": "u"}, "output": {"recommendedItems": ["a", "b"], "scores": [0.5, 0.25]}, "error": None}

@@ -8,8 +8,7 @@ from itertools import chain
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from airflow_provider_personalize.output.reader import Reject
-from airflow_provider_personalize.output.rows import Batch, Column, RowKind
+from airflow_provider_personalize.output.rows import Batch, Column, Reject, RowKind
 from airflow_provider_personalize.service.waits import Logger
 from airflow_provider_personalize.targets.base import Capabilities
 from airflow_provider_personalize.targets.counts import LoadCounts

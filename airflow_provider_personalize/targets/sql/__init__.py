@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.service.waits import Logger
 from airflow_provider_personalize.sql.drivers import Database
-from airflow_provider_personalize.sql.opening import open_table
-from airflow_provider_personalize.sql.table import SqlTable
 from airflow_provider_personalize.targets.counts import LoadCounts
 from airflow_provider_personalize.targets.extras import need
 from airflow_provider_personalize.targets.plan import LoadPlan
-from airflow_provider_personalize.targets.sql.base import SqlTarget
 from airflow_provider_personalize.uris import parse_s3_uri
 
 if TYPE_CHECKING:
+    from airflow_provider_personalize.sql.table import SqlTable
+    from airflow_provider_personalize.targets.sql.base import SqlTarget
     from airflow_provider_personalize.targets.sql.pgparts import PostgresParts
     from airflow_provider_personalize.targets.sql.staged import Staging
 
@@ -55,6 +54,8 @@ def open_target(
     :param staging: Where rows lie as Parquet until a warehouse has copied them, or None.
     :raises InvalidRequestError: if the database has no use for ``staging``.
     """
+    from airflow_provider_personalize.sql.opening import open_table
+
     opened = open_table(hook, table, schema)
     try:
         kind = target_of(opened.database)
@@ -83,6 +84,8 @@ def open_parts(
     :param objects: The objects of the part, for a task that stages one.
     :raises InvalidRequestError: if it is not a table of PostgreSQL.
     """
+    from airflow_provider_personalize.sql.opening import open_table
+
     opened = open_table(hook, table, schema)
     try:
         _check_postgres(opened)

@@ -13,8 +13,7 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
-from airflow_provider_personalize.output.reader import Reject
-from airflow_provider_personalize.output.rows import Batch, Column
+from airflow_provider_personalize.output.rows import Batch, Column, Reject
 from airflow_provider_personalize.sql.table import VALUE, SqlTable
 from airflow_provider_personalize.targets.base import Capabilities
 from airflow_provider_personalize.targets.counts import LoadCounts

@@ -16,8 +16,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
-from airflow_provider_personalize.output.reader import Reject
-from airflow_provider_personalize.output.rows import Batch, Column
+from airflow_provider_personalize.output.rows import Batch, Column, Reject
 from airflow_provider_personalize.service.names import digest
 from airflow_provider_personalize.sql.postgres import NAME_MAX, PostgresTable
 from airflow_provider_personalize.sql.table import VALUE, SqlTable

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow_provider_personalize.output.reader import Reject
+from airflow_provider_personalize.output.rows import Reject
 from airflow_provider_personalize.sql.table import VALUE, SqlTable
 from airflow_provider_personalize.targets.counts import LoadCounts
 from airflow_provider_personalize.targets.plan import LoadPlan
