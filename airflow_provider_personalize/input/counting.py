@@ -6,7 +6,11 @@ This module is pure: it imports neither Airflow nor boto3.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable
+
+#: What a line that holds nothing begins with, and few that hold something do.
+_BLANK = re.compile(rb"\n\s")
 
 
 class LineCounter:
@@ -19,25 +23,26 @@ class LineCounter:
     def __init__(self) -> None:
         self.lines = 0
 
-    def passing(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
+    def count(self, blocks: Iterable[bytes]) -> None:
         """
-        Yield the bytes of one object as they come, and count its lines.
+        Count the lines of one object.
 
-        :param blocks: The bytes, cut anywhere.
+        :param blocks: Its bytes, cut anywhere.
         """
         # Whether the line that is cut off at the end of what has come holds something.
         begun = False
         for block in blocks:
-            first, *others = block.split(b"\n")
-            begun = begun or bool(first.strip())
-            if others:
-                last = others.pop()
-                self.lines += begun + sum(map(bool, map(bytes.strip, others)))
-                begun = bool(last.strip())
-            yield block
+            end = block.find(b"\n")
+            begun = begun or bool(block[: end + 1 or None].strip())
+            if end >= 0:
+                last = block.rfind(b"\n")
+                self.lines += begun + _count(block, end, last)
+                begun = bool(block[last + 1 :].strip())
         self.lines += begun
 
-    def count(self, blocks: Iterable[bytes]) -> None:
-        """Count the lines of one object, and nothing else."""
-        for _ in self.passing(blocks):
-            pass
+
+def _count(block: bytes, first: int, last: int) -> int:
+    """Return how many lines between two newlines of the block hold something."""
+    if _BLANK.search(block, first, last + 1):
+        return sum(map(bool, map(bytes.strip, block[first:last].split(b"\n"))))
+    return block.count(b"\n", first, last)

@@ -73,8 +73,8 @@ class InputCheck(Problems):
         self.optional_placeholders = frozenset(optional_placeholders)
         self.themes = themes
         self.new_recipe = new_recipe
-        #: How many lines were checked.
-        self.lines = 0
+        #: How many lines were checked, and how many of them hold nothing and ask for nothing.
+        self.lines = self.blank_lines = 0
         self._choices = (recipe.lines if recipe else ()) or (*LINE_KEYS, Keys())
         self._good = good_lines(self._choices, [self.placeholders | self.optional_placeholders])
         self._missing_told = False
@@ -162,7 +162,10 @@ class InputCheck(Problems):
                     break
                 position = text.index(b"\n", end) + 1
                 number += 1
-                if reason := self._line_problem(text[end:position]):
+                raw = text[end:position].strip()
+                if not raw:
+                    self.blank_lines += 1
+                elif reason := self._line_problem(raw):
                     self.add(f"{uri}, line {number}", reason)
         self.lines += number
         most = self.recipe.max_lines if self.recipe else MAX_LINES
@@ -241,13 +244,11 @@ class InputCheck(Problems):
     def _line_problem(self, raw: bytes) -> str | None:
         """Return what is wrong with a line, or None."""
         try:
-            return self._problem(raw.strip())
+            return self._problem(raw)
         except RecursionError:
             return f"expected JSON of some levels, got {raw[:50]!r}…, which is nested too deeply."
 
     def _problem(self, raw: bytes) -> str | None:
-        if not raw:
-            return None
         try:
             line = json.loads(raw.decode())
         except ValueError as error:

@@ -11,7 +11,6 @@ from typing import Any
 from airflow_provider_personalize.aws_errors import describe_error
 from airflow_provider_personalize.exceptions import MissingOutputError
 from airflow_provider_personalize.hooks.personalize import PersonalizeHook
-from airflow_provider_personalize.input.counting import LineCounter
 from airflow_provider_personalize.input.validation import InputCheck
 from airflow_provider_personalize.operators.costs import FEW_LISTED, HASTY, JobInput
 from airflow_provider_personalize.s3.download import fetch, read_objects
@@ -107,14 +106,13 @@ def _check_objects(client: Any, check: InputCheck, request: Mapping[str, Any], *
 
 
 def _check_lines(client: Any, check: InputCheck, objects: list[StoredObject], *, whole: bool) -> int | None:
-    """Check the lines, and return how many there are; None where only a part of them was read."""
-    counter = LineCounter()
+    """Check the lines, and return how many hold something; None where only a part of them was read."""
     if whole:
         for uri, blocks in read_objects(lambda: client, objects):
-            check.check_lines(uri, counter.passing(blocks))
-        return counter.lines
+            check.check_lines(uri, blocks)
+        return check.lines - check.blank_lines
     for item in objects[:SAMPLE_FILES]:
         beginning = fetch(client, item, 0, min(item.size, SAMPLE_BYTES), tries=1)
-        check.check_lines(item.uri, counter.passing([beginning]), whole=item.size <= SAMPLE_BYTES)
+        check.check_lines(item.uri, [beginning], whole=item.size <= SAMPLE_BYTES)
     is_all = len(objects) <= SAMPLE_FILES and all(item.size <= SAMPLE_BYTES for item in objects)
-    return counter.lines if is_all else None
+    return check.lines - check.blank_lines if is_all else None
