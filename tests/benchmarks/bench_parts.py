@@ -64,6 +64,7 @@ def run_task(arguments: dict[str, Any]) -> None:
     import numpy  # noqa: F401
     from airflow.providers.postgres.hooks.postgres import PostgresHook
 
+    from airflow_provider_personalize.output import reader  # noqa: F401
     from airflow_provider_personalize.targets.sql import pgparts  # noqa: F401
     from airflow_provider_personalize.transfers.personalize_to_sql import PersonalizeToSqlOperator
 
