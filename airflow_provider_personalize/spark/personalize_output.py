@@ -652,8 +652,14 @@ class IcebergTable:
                 self._call(f"fast_forward('{'.'.join(self._parts[1:])}', 'main', '{branch}')")
             except Exception as error:
                 # Somebody else has written to the table since: once more, from what it holds now.
-                if "not an ancestor" not in str(error).lower() or not tries_left:
+                if "not an ancestor" not in str(error).lower():
                     raise
+                if not tries_left:
+                    raise LoadError(
+                        f"The table {self.name} was changed by others each of the {TRIES} times that this load was to "
+                        "be committed, so nothing was published. Run it again when they are done, or let them take "
+                        "turns."
+                    ) from error
             else:
                 return True
             finally:

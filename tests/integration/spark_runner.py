@@ -2,8 +2,10 @@
 Runs the application for Spark again and again in one session, in an environment that has PySpark and nothing else.
 What it imports besides is looked for in the session's folder.
 
-Each line of the standard input is a request, JSON: ``{"run": [arguments]}`` or ``{"sql": statement}``. Each is answered
-by a line of JSON: ``{"said": …}`` or ``{"rows": …}``, or else ``{"error": …}``.
+Each line of the standard input is a request, JSON: ``{"run": [arguments], "others": [statements]}`` or
+``{"sql": statement}``. Each is answered by a line of JSON: ``{"said": …}`` or ``{"rows": …}``, or else
+``{"error": …}``. Of the others' statements, one is executed each time before the application moves a table on to what
+it has written.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import io
 import json
 import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,25 @@ def run(arguments: Sequence[str]) -> Any:
     return printed.getvalue()
 
 
+@contextlib.contextmanager
+def interrupted_by(statements: Iterable[str]) -> Iterator[None]:
+    """Let somebody else commit to a table while the application writes to a branch of it."""
+    from pyspark.sql import SparkSession
+
+    execute, waiting = SparkSession.sql, list(statements)
+
+    def sql(session: SparkSession, statement: str, *args: Any, **options: Any) -> Any:
+        if waiting and "fast_forward" in statement:
+            execute(session, waiting.pop(0))
+        return execute(session, statement, *args, **options)
+
+    SparkSession.sql = sql
+    try:
+        yield
+    finally:
+        SparkSession.sql = execute
+
+
 def main() -> None:
     """Answer requests until there are no more."""
     from pyspark.sql import SparkSession
@@ -76,7 +97,8 @@ def main() -> None:
         request = json.loads(text)
         try:
             if "run" in request:
-                answer = {"said": run(request["run"])}
+                with interrupted_by(request["others"]):
+                    answer = {"said": run(request["run"])}
             else:
                 answer = {"rows": [list(row) for row in spark.sql(request["sql"]).collect()]}
         except SystemExit as error:

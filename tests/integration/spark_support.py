@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,8 @@ class Spark:
             raise SparkError(answered["error"])
         return answered
 
-    def run(self, **arguments: Any) -> dict[str, Any]:
-        """Run the application, and return its counts."""
+    def run(self, others: Sequence[str] = (), **arguments: Any) -> dict[str, Any]:
+        """Run the application, while others execute these statements, and return its counts."""
         given = [
             text
             for name, value in arguments.items()
@@ -55,7 +55,7 @@ class Spark:
                 json.dumps(value) if isinstance(value, dict) else str(value),
             )
         ]
-        counts: dict[str, Any] = json.loads(self._ask(run=given)["said"].splitlines()[-1])
+        counts: dict[str, Any] = json.loads(self._ask(run=given, others=others)["said"].splitlines()[-1])
         return counts
 
     def sql(self, statement: str) -> list[tuple[Any, ...]]:

@@ -65,6 +65,37 @@ def test_a_table_of_iceberg_in_every_write_mode(spark, tmp_path):
     assert spark.sql("SELECT name FROM lake.shop.recs.refs") == [("main",)]
 
 
+def test_what_others_commit_meanwhile_is_kept(spark, tmp_path):
+    """A load that meets a conflict is written anew, from what the table holds then; one that always does says so."""
+    output = tmp_path / "x.json.out"
+
+    def load(name: str, *lines: str, write_mode: str, others: list[str]) -> None:
+        output.write_text("\n".join(lines))
+        spark.run(
+            others=[f"INSERT INTO {name} VALUES {values}" for values in others],
+            table=name,
+            write_mode=write_mode,
+            output_uri=output.as_uri(),
+        )
+
+    name = "lake.shop.shared"
+    load(name, line("u", "a"), line("v", "b"), write_mode="replace", others=[])
+    load(name, line("w", "c"), write_mode="append", others=["('x', 1, 'o', NULL)", "('y', 1, 'p', NULL)"])
+    expected = rows("u", "a") + rows("v", "b") + rows("w", "c") + [("x", 1, "o", None), ("y", 1, "p", None)]
+    assert sorted(spark.sql(f"SELECT * FROM {name}")) == expected
+
+    # What somebody writes of the same entity meanwhile is replaced, too, since the load is published after it.
+    load(name, line("u", "d"), line("x"), write_mode="merge", others=["('u', 2, 'q', NULL)", "('z', 1, 'r', NULL)"])
+    expected = rows("u", "d") + rows("v", "b") + rows("w", "c") + [("y", 1, "p", None), ("z", 1, "r", None)]
+    assert sorted(spark.sql(f"SELECT * FROM {name}")) == expected
+
+    always = [f"('s', {number}, 's', NULL)" for number in range(20)]
+    with pytest.raises(SparkError, match="was changed by others each of the 10 times"):
+        load(name, line("t", "e"), write_mode="append", others=always)
+    assert sorted(spark.sql(f"SELECT DISTINCT user_id FROM {name}")) == [(each,) for each in "suvwyz"]
+    assert spark.sql(f"SELECT name FROM {name}.refs") == [("main",)]
+
+
 #: Stands for boto3 where Spark runs, and says of every job what the test has written down.
 BOTO3 = """
 import json
