@@ -2,11 +2,12 @@
 ### Forget users
 
 Whoever asks to be forgotten has a row in the table `forget_requests` (`user_id, requested, run_id, forgotten`). Every
-day, this DAG takes the new ones and deletes all that the warehouse's tables and Personalize's datasets hold of them;
-last, it notes when that was done. A day without requests costs nothing.
+day, this DAG takes the new ones and deletes all that Personalize's datasets and the tables of these examples hold of
+them (see `TABLES`; add your own); last, it notes when that was done. A day without requests costs nothing.
 
 The warehouse comes first: what it still held, the next full import would bring back. A model that was trained before
-knows these users until the next training, so `weekly_retrain` does the rest.
+knows these users until the next training, so `weekly_retrain` does the rest. Files on S3 and the text of rejected lines
+(`recommendations_rejected`) have ids in them, too: delete these by their age.
 
 It runs as it is against the local stand-in, after `personalize_setup`. Against AWS, give the connections `aws_default`
 and `postgres_default`, and set these Airflow variables.
@@ -40,6 +41,11 @@ BUCKET = "{{ var.value.get('personalize_bucket', 'personalize-local') }}"
 ROLE = "{{ var.value.get('personalize_role_arn', 'arn:aws:iam::123456789012:role/personalize-local') }}"
 PREFIX = "{{ var.value.get('personalize_arn_prefix', 'arn:aws:personalize:us-east-1:123456789012') }}"
 GROUP = "{{ var.value.get('personalize_dataset_group', 'personalize-local') }}"
+#: The tables that rows of users are deleted from, each by its column `user_id`, as far as it is there and has one.
+TABLES = (
+    *("views", "subscribers", "recommendations", "email_list", "fallback_recommendations", "ranked_offers"),
+    *("campaign_audience", "launch_audience", "on_demand"),
+)
 FOLDER = f"s3://{BUCKET}/forget_users/{{{{ run_id | replace(':', '') | replace('+', '_') }}}}/"
 
 with DAG(
@@ -66,19 +72,21 @@ with DAG(
             UPDATE forget_requests SET run_id = %(run_id)s WHERE run_id IS NULL AND forgotten IS NULL
             AND NOT EXISTS (SELECT 1 FROM forget_requests WHERE run_id = %(run_id)s)
             """,
-            # Some of the tables are made by other DAGs, and may not be there yet.
-            """
+            # Some of the tables are made by other DAGs: one may not be there yet, or be of something else than users.
+            f"""
             DO $$
             DECLARE name text;
             BEGIN
-                FOREACH name IN ARRAY ARRAY['views', 'subscribers', 'recommendations', 'email_list'] LOOP
-                    IF to_regclass(name) IS NOT NULL THEN
+                FOREACH name IN ARRAY ARRAY{list(TABLES)} LOOP
+                    IF EXISTS (
+                        SELECT FROM pg_attribute WHERE attrelid = to_regclass(name) AND attname = 'user_id'
+                    ) THEN
                         EXECUTE 'DELETE FROM ' || quote_ident(name) || ' WHERE user_id IN '
                             '(SELECT user_id FROM forget_requests WHERE run_id IS NOT NULL AND forgotten IS NULL)';
                     END IF;
                 END LOOP;
             END $$
-            """,
+            """,  # noqa: S608 - the names above
         ],
     )
 

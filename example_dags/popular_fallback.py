@@ -1,13 +1,13 @@
 """
 ### What is popular, for those nobody knows yet
 
-Whenever `nightly_email_list` has loaded recommendations that are good enough, the subscribers who got none get what is
-popular, by a solution of the recipe Popularity-Count: the table is announced as an asset once the check has passed, and
-this DAG is scheduled on that.
-The rows go to the table `fallback_recommendations`. Where everybody has recommendations, the rest of the run is
-skipped.
+Whenever `nightly_email_list` has announced recommendations, the subscribers who got none get what is popular, by a
+solution of the recipe Popularity-Count: the table is announced as an asset once the list is good, or approved, and this
+DAG is scheduled on that. The rows go to the table `fallback_recommendations`. Where everybody has recommendations, the
+rest of the run is skipped, and that table keeps the rows of the night before.
 
-The database has the tables `subscribers` (`user_id, subscribed`) and `recommendations` (from `nightly_email_list`).
+The database has the tables `subscribers` (`user_id, subscribed`), `recommendations` and `email_list_decisions` (both
+from `nightly_email_list`).
 
 It runs as it is against the local stand-in (`make airflow`). Against AWS, give the connections `aws_default` and
 `postgres_default`, and set the Airflow variables `personalize_bucket`, `personalize_role_arn` (the role that
@@ -56,10 +56,11 @@ with DAG(
         task_id="prepare",
         task_display_name="Write the input",
         doc_md="Write the ids of those who got no recommendations to S3.",
+        # Of the newest list that was announced: a newer one may not have passed its check yet, or was refused.
         sql="""
             SELECT user_id FROM subscribers
-            WHERE subscribed AND user_id NOT IN (SELECT user_id FROM recommendations WHERE run_date = (
-                SELECT max(run_date) FROM recommendations
+            WHERE subscribed AND user_id NOT IN (SELECT user_id FROM recommendations WHERE CAST(run_date AS date) = (
+                SELECT max(run_date) FROM email_list_decisions WHERE decision <> 'refused'
             ))
             ORDER BY user_id
         """,

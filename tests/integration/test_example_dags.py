@@ -318,20 +318,25 @@ def test_runs(
     monkeypatch.setenv("AIRFLOW_VAR_EMAIL_PREVIEW_DIR", str(tmp_path))
     shop.execute("UPDATE subscribers SET name = 'Chiara <3 D''Angelo' WHERE user_id LIKE '10_'")
     shop.execute("UPDATE launches SET launched = '2026-03-01'")
+    # One list was announced, one refused, the next announced; one more is loaded, and has not passed its check yet.
+    decided = [("2026-02-27", "good"), ("2026-02-28", "refused"), ("2026-03-01", "approved")]
+    if path.stem in {"popular_fallback", "nightly_delta"}:
+        shop.execute("CREATE TABLE email_list_decisions (run_date date PRIMARY KEY, decision text)")
+        for night, decision in decided:
+            shop.execute(f"INSERT INTO email_list_decisions VALUES ('{night}', '{decision}')")
     if path.stem == "popular_fallback":
-        shop.execute("CREATE TABLE recommendations AS SELECT user_id, '2026-02-28' AS run_date FROM subscribers")
+        shop.execute("CREATE TABLE recommendations AS SELECT user_id, '2026-03-01' AS run_date FROM subscribers")
         shop.execute("UPDATE recommendations SET run_date = '2026-02-27' WHERE user_id IN ('1', '2', '3')")
+        shop.execute("INSERT INTO recommendations SELECT user_id, '2026-03-02' FROM subscribers")
     if path.stem == "similar_items_dynamodb":
         # dynalite takes a minute for all of them, or more where the machine is busy.
         shop.execute("DELETE FROM items WHERE length(item_id) > 3")
     if path.stem == "nightly_delta":
         shop.execute("CREATE TABLE recommendations (user_id text, rank int, item_id text, run_date date)")
-        shop.execute(
-            "INSERT INTO recommendations SELECT u, row_number() OVER (PARTITION BY u, d), i, d::date FROM (VALUES "
-            "('1', 'a', '2026-02-27'), ('1', 'b', '2026-02-27'), ('2', 'x', '2026-02-27'), ('4', 'x', '2026-02-27'), "
-            "('1', 'b', '2026-03-01'), ('1', 'a', '2026-03-01'), ('2', 'x', '2026-03-01'), ('3', 'c', '2026-03-01')"
-            ") AS listed (u, i, d)"
-        )
+        lists = {"02-27": "1ab 2x 4x", "02-28": "1ba 2x 3d", "03-01": "1ba 2x 3c", "03-02": "5x"}
+        for night, (user, *items) in [(night, one) for night, listed in lists.items() for one in listed.split()]:
+            for rank, item in enumerate(items, 1):
+                shop.execute(f"INSERT INTO recommendations VALUES ('{user}', {rank}, '{item}', '2026-{night}')")
     if path == NIGHTLY and not by_hand:
         know_the_asset()
     if not by_hand:

@@ -202,12 +202,19 @@ def test_users_are_forgotten_and_all_is_torn_down(shop: Database, empty: LocalPe
         "note": "skipped",
     }
     assert run(RETRAIN, 2).state == "success"
+    # Tables that other examples have made; the last one is of items, which are nobody's.
+    made = ("fallback_recommendations", "ranked_offers", "campaign_audience", "launch_audience")
+    for table in made:
+        shop.execute(f"CREATE TABLE {table} AS SELECT * FROM (VALUES ('u3'), ('u4')) AS listed (user_id)")
+    shop.execute("CREATE TABLE on_demand AS SELECT 'f1' AS item_id")
     shop.execute("INSERT INTO forget_requests (user_id) VALUES ('u3'), ('u3'), ('nobody')")
     assert run(FORGET, 3).state == "success"
     [job] = [job for job in empty.controls.state()["jobs"] if job["kind"] == "DataDeletionJob"]
     assert (job["status"], job["numDeleted"]) == ("COMPLETED", 1 + sum(user == "u3" for user, _ in interactions()))
     assert shop.execute("SELECT count(*) FROM views WHERE user_id = 'u3'") == [(0,)]
     assert shop.execute("SELECT count(*) FROM subscribers WHERE user_id = 'u3'") == [(0,)]
+    assert [shop.execute(f"SELECT user_id FROM {table}") for table in made] == [[("u4",)]] * len(made)
+    assert shop.execute("SELECT count(*) FROM on_demand") == [(1,)]
     assert shop.execute("SELECT count(*) FROM forget_requests WHERE forgotten IS NULL") == [(0,)]
 
     client = boto3.client("personalize")
