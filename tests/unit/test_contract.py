@@ -210,6 +210,12 @@ class TestOperators:
         for name in cls.template_fields:
             assert hasattr(operator, name)
 
+    def test_a_wrong_literal_is_refused_when_the_file_is_parsed(self, cls):
+        """Each argument that has a reader is read by the constructor, whose last line calls ``check_literals``."""
+        for name in cls.argument_readers:
+            with pytest.raises(InvalidRequestError, match=rf"\b{name}\b"):
+                cls(**arguments(cls) | {name: object()})
+
     def test_it_takes_the_connections_arguments(self, cls):
         operator = cls(**arguments(cls))
         for name, value in CONNECTION.items():
