@@ -25,7 +25,7 @@ from airflow_provider_personalize.service.kinds import ResourceKind, ResourceSta
 from airflow_provider_personalize.service.statuses import text_at
 from airflow_provider_personalize.service.waits import growing_pause
 
-#: How often a call is tried when the answer is throttling, 5xx or none; about two minutes in all.
+#: How often a call is tried when the answer is throttling, 5xx or none; about a minute and a half in all.
 TRIES = 8
 
 
@@ -127,7 +127,7 @@ class PersonalizeClients(AwsBaseHook):
         return response
 
     def _patiently(self, operation: str, step: Callable[[], Any]) -> Any:
-        """Return what a step returns, and repeat it for about two minutes while it meets what may pass."""
+        """Return what a step returns, and repeat it for about a minute and a half while it meets what may pass."""
         tried = 0
         while True:
             tried += 1

@@ -132,8 +132,9 @@ def introduction(local: LocalPersonalize) -> str:
 
     exports = local.environment | {"AIRFLOW_CONN_AWS_DEFAULT": local.connection}
     region = local.api.region(local.region)
+    kept = f"kept in {local.state} when it ends" if local.state else "in memory"
     lines = [
-        f"personalize-local is ready at {local.url} (Ctrl-C ends it; everything is in memory)",
+        f"personalize-local is ready at {local.url} (Ctrl-C ends it; everything is {kept})",
         _learned(local),
         "",
         "Environment of boto3, aiobotocore, the AWS CLI and Airflow (the last line is Airflow's connection):",

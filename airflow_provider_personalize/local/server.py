@@ -70,8 +70,7 @@ class LocalPersonalize:
     :param job_seconds: How long a job takes, in seconds of its clock.
     :param region: The region that :attr:`environment` and the ARNs below are of; every other one is served too.
     :param quota: How many jobs of a kind may be pending or in progress in a region.
-    :param interactions: A CSV file to learn from instead of MovieLens; see
-        :func:`~airflow_provider_personalize.local.data.from_csv`.
+    :param interactions: A CSV file to learn from; see :func:`~airflow_provider_personalize.local.data.from_csv`.
     :param items: A CSV file of the items' columns.
     :param users: A CSV file of the users' columns.
     :param empty: Whether to start as a new account does: without data, dataset groups, solutions and filters.
@@ -118,7 +117,7 @@ class LocalPersonalize:
             else _recommender(*(Path(path) if path else None for path in (interactions, items, users)), sample)
         )
         self._refuse_version_names = refuse_version_names
-        self._state = Path(state) if state else None
+        self.state = Path(state) if state else None
         self._allowed_hosts = tuple(allowed_hosts)
         self._job_seconds = job_seconds
         self._quota = quota
@@ -167,9 +166,9 @@ class LocalPersonalize:
         self._thread.start()
         elsewhere = {"CreateBucketConfiguration": {"LocationConstraint": self.region}}
         self.s3(self.region).create_bucket(Bucket=BUCKET, **({} if self.region == "us-east-1" else elsewhere))
-        if self._state:
+        if self.state:
             try:
-                load(self._state, self.api, self.s3(self.region))
+                load(self.state, self.api, self.s3(self.region))
             except Exception:
                 self._end()
                 raise
@@ -178,8 +177,8 @@ class LocalPersonalize:
         """Let the jobs that are at work finish, keep the state where a folder is given, and stop listening."""
         self.jobs.close()
         try:
-            if self._state:
-                save(self._state, self.api, self.s3(self.region))
+            if self.state:
+                save(self.state, self.api, self.s3(self.region))
         finally:
             self._end()
 

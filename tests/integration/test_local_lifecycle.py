@@ -17,6 +17,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from airflow_provider_personalize.local import LocalPersonalize
+from airflow_provider_personalize.local.cli import introduction
 from airflow_provider_personalize.local.errors import DataError
 from airflow_provider_personalize.local.model import service_model
 from airflow_provider_personalize.local.server import BUCKET, ROLE_ARN
@@ -825,6 +826,7 @@ def test_creations_that_fail_on_request(account: Account) -> None:
 
 def test_what_there_is_outlasts_a_restart(tmp_path: Path) -> None:
     with LocalPersonalize(port=0, job_seconds=SECONDS, empty=True, state=tmp_path) as server:
+        assert f"everything is kept in {tmp_path} when it ends)" in introduction(server)
         server.controls.set_clock(stopped=True)
         account = Account(server)
         group, version = account.trained(interactions())
