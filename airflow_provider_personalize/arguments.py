@@ -1,5 +1,5 @@
 """
-What an operator is given, as what it means: checked where it is written, read again when it is rendered.
+The arguments of operators: checked when the DAG's file is parsed, and read again when templates are rendered.
 
 A template renders everything as text: a mapping as its JSON, or as Python writes it, and nothing as ``None`` or ``""``.
 With ``render_template_as_native_obj`` it is the other way round, and a name of digits arrives as a number. Readers
@@ -21,7 +21,7 @@ from uuid import UUID
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
 
-#: Takes a parameter's name and its value; gives the value that was meant.
+#: Takes a parameter's name and its value; returns the value that was meant.
 Reader = Callable[[str, Any], Any]
 
 _TEMPLATE_MARKS = ("{{", "{%", "{#")
@@ -171,7 +171,7 @@ def form(check: Callable[..., Any]) -> Reader:
 
 
 def required(read: Reader) -> Reader:
-    """Make a reader that does not take nothing."""
+    """Make a reader that refuses what stands for no value."""
 
     def read_something(parameter: str, value: Any) -> Any:
         found = read(parameter, value)
@@ -194,7 +194,7 @@ class ReadArguments:
 
     def conflicts(self, known: Mapping[str, Any]) -> Iterator[str]:
         """
-        Say what does not go together.
+        Yield a problem for each combination of arguments that cannot be right.
 
         :param known: The arguments whose value is known and right by itself.
         """
@@ -244,7 +244,7 @@ class ReadArguments:
 
 
 def exactly_one(known: Mapping[str, Any], *names: str) -> Iterator[str]:
-    """Say that not exactly one of these arguments was given, where all of them are known."""
+    """Yield a problem unless exactly one of these arguments was given, as far as all of them are known."""
     if known.keys() >= set(names) and sum(bool(known[name]) for name in names) != 1:
         got = " and ".join(shown(known[name]) for name in names)
         yield f"Expected exactly one of {' and '.join(names)}, got {got}."

@@ -35,7 +35,7 @@ class Metric(NamedTuple):
 
     def send(self, value: float | None, *, stats: Any = None, **tags: object) -> None:
         """
-        Send a value. Whatever keeps it from being sent is logged for who looks for it, and harms no task.
+        Send a value. Whatever keeps it from being sent is logged at level DEBUG, and harms no task.
 
         :param value: The value; None is not sent.
         :param stats: Airflow's statistics, where they are not those of a task.

@@ -86,7 +86,7 @@ with DAG(
                     END IF;
                 END LOOP;
             END $$
-            """,  # noqa: S608 - the names above
+            """,  # noqa: S608 (the names are those above)
         ],
     )
 

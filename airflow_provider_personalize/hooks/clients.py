@@ -55,7 +55,7 @@ class PersonalizeClients(AwsBaseHook):
             super().__init__(*args, **kwargs)
 
     def get_session(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the session of a region. It is made once: to make one takes a line in the log."""
+        """Return the session of a region. It is made once, since each that is made writes a line to the log."""
         key = (*args, *kwargs.items())
         if key not in self._sessions:
             self._sessions[key] = super().get_session(*args, **kwargs)

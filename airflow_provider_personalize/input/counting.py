@@ -42,7 +42,7 @@ class LineCounter:
 
 
 def _count(block: bytes, first: int, last: int) -> int:
-    """Return how many lines between two newlines of the block hold something."""
+    """Return how many of the lines that lie whole in the block, between two newlines, hold something."""
     if _BLANK.search(block, first, last + 1):
         return sum(map(bool, map(bytes.strip, block[first:last].split(b"\n"))))
     return block.count(b"\n", first, last)

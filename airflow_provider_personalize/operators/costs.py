@@ -29,7 +29,7 @@ from airflow_provider_personalize.uris import parse_s3_uri
 #: Input is read to be counted, whether or not anything needs the number, if that takes at most so many requests: 64 MB
 #: in one file, in about a second.
 FEW_REQUESTS = 16
-#: As many listed objects as it takes to notice too many, where nothing depends on the count.
+#: The most objects that are listed where nothing depends on the count: there are too many for a job by then.
 FEW_LISTED = 10 * MAX_FILES
 #: The client's settings for what is worth seconds and not minutes.
 HASTY = {"connect_timeout": 5, "read_timeout": 10, "retries": {"total_max_attempts": 2}}

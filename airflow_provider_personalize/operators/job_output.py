@@ -1,4 +1,4 @@
-"""The output of a batch job, as whatever loads it finds it: by the job's ARN, or where it lies."""
+"""How a load finds the output of a batch job: by the job's ARN, or by the URI where it lies."""
 
 from __future__ import annotations
 

@@ -55,10 +55,10 @@ class PersonalizeTaskMixin:
     Something that Airflow runs as a task: what can never succeed fails it at once, whatever its ``retries``.
 
     Every public method that Airflow calls with the task's context (``execute``, ``poke``, whatever a deferred task
-    resumes at) is seen to when its class is made, so no subclass can forget it.
+    resumes at) is wrapped when its class is made, so no subclass can forget it.
     """
 
-    #: Whether it creates a job; of which kind says ``resource_kind``.
+    #: Whether it creates a job, of the kind ``resource_kind``.
     creates_job: ClassVar[bool] = False
     #: Errors that pass in a retry of this task, though not by themselves.
     mended_by_retry: ClassVar[tuple[type[PersonalizeError], ...]] = ()

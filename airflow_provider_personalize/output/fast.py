@@ -108,7 +108,7 @@ class FastDecoder:
         everything = Batch(), range(len(lines))
         left: list[int] = []
         try:
-            # msgspec does not look into what it passes over.
+            # msgspec does not check the values that it skips.
             if not data.isascii():
                 data.decode()
             records = list(map(self._line, lines))

@@ -123,8 +123,9 @@ class ComparedTable(OutputTable):
         consume: Callable[[Iterable[ChangedRow]], None],
     ) -> bool:
         """
-        Hand on what differs by two statements, each of which PostgreSQL spreads over its processes; the one that joins,
-        it does not. Return False, and hand on nothing, where more entities differ than are kept.
+        Hand on what differs, by two statements: one finds the entities, the other reads their rows. PostgreSQL runs
+        each of them in several processes, as it would not run one statement that joins both. Return False, and hand on
+        nothing, if more entities differ than :data:`MAX_KEPT`.
         """
         kept: dict[tuple[str, bool], tuple[int, int]] = {}
 
@@ -136,7 +137,7 @@ class ComparedTable(OutputTable):
         stream_rows(self._table, f"SELECT {_KEY}, n, b FROM ({compared}) found", values, keep)
         if len(kept) > MAX_KEPT:
             return False
-        # In the order of the bytes, as the database puts the others; without an entity comes after the empty text.
+        # Sorted by their bytes, as the database sorts the others; no entity (NULL) comes after the empty text.
         gone = deque(sorted((key for key, (n, _) in kept.items() if not n), key=lambda key: (key[0].encode(), key[1])))
 
         def lists(found: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any]]:

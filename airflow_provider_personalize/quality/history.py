@@ -18,7 +18,7 @@ from airflow_provider_personalize.quality.slices import Overlap, Slice
 
 #: The most slices of a trend, the one that is judged among them.
 SLICES = 10
-#: For how many seconds slices are looked at; the one that is looked at then is the last.
+#: After so many seconds, no further slice is read.
 SECONDS = 30.0
 
 
@@ -40,7 +40,7 @@ class History(NamedTuple):
 
     :param moments: The slices, the oldest first, the one that is judged last; fewer than two are no trend.
     :param column: The column that tells them apart.
-    :param is_cut: Whether there are more of the last ten, which would have taken too long.
+    :param is_cut: Whether some of the last ten were left out, since to read them would have taken too long.
     """
 
     moments: Sequence[Moment] = ()
@@ -71,7 +71,7 @@ def read_history(
     [column] = dated
     beside = {name: value for name, value in now.values.items() if name != column}
     dates = table.values_before(column, now.values[column], beside, SLICES)
-    # The eleventh is there for the overlap of the tenth alone.
+    # The eleventh is read only for the overlap of the tenth with it.
     slices = [now.values, *({**beside, column: date} for date in dates), None]
     until = monotonic() + seconds
     moments: list[Moment] = []

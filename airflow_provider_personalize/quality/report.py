@@ -16,7 +16,7 @@ from airflow_provider_personalize.uris import FileUri, S3Uri, parse_uri_or_path
 
 #: The most bars of a histogram.
 _BARS = 10
-#: How many of the jobs are named that a mapped loader has loaded.
+#: How many jobs of a mapped loader are named.
 _NAMED = 5
 #: States of a check, the worst first.
 _STATES = ("failed", "warned", "passed", "unknown")

@@ -179,7 +179,8 @@ def outcomes(
     :param checks: What is expected.
     :param otherwise: The state of a figure that does not meet it: ``failed`` or ``warned``.
     :param missing: Why figures are not known.
-    :param nothing: A sentence's part that says that there are no rows, if so. An upper bound is not met then.
+    :param nothing: Why there are no rows, as the reason of what fails; empty where there are some. Without rows, not
+        even an upper bound is met.
     :param first: Whether there is no slice, or no version, before.
     """
     found = []

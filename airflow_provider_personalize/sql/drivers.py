@@ -1,4 +1,4 @@
-"""Which database a connection leads to, and through which driver: the one place that knows the drivers' names."""
+"""Which database a connection leads to, and through which driver: the one place that tells one from the other."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ class IcebergLoad:
             return Published(
                 is_new=False, snapshot_id=snapshot.snapshot_id if snapshot else None, location=table.location()
             )
-        # pyiceberg's own repetition would add to a table what was worked out from another state of it.
+        # Were pyiceberg to repeat the commit by itself, it would apply what was worked out from an earlier state.
         table.metadata.properties["commit.retry.num-retries"] = "0"
         transaction = table.transaction()
         if table.name_mapping() is None:
@@ -196,7 +196,7 @@ class IcebergLoad:
         used = {file.file_path for file in self._rewritten.values() if file}
         live = {task.file.file_path for task in table.scan().plan_files()} if used else set()
         for path in used - live:
-            # Of a try that met a conflict.
+            # It was written for a try that met a conflict.
             table.io.delete(path)
         return Published(True, snapshot.snapshot_id if snapshot else None, table.location())
 
@@ -253,7 +253,7 @@ class IcebergLoad:
             if whole:
                 yield task, None
                 continue
-            # The same file with the same deletes, in another try, has the same rows left.
+            # Another try need not write it again: the same file with the same deletes has the same rows left.
             key = (task.file.file_path, *sorted(file.file_path for file in task.delete_files))
             if key not in self._rewritten:
                 if self.write_mode == "merge" and covered is None:

@@ -121,7 +121,7 @@ def new_file(
         return task.file
     if not len(rows):
         return None
-    # Without the fields' ids: files are read by the names of their columns, as the load's own.
+    # The columns' ids are left out: as with the load's own files, the names tell which column is which.
     rows = rows.cast(pa.schema([pa.field(name.name, name.type) for name in rows.schema]))
     uri = table.location_provider().new_data_location(f"personalize-{secrets.token_hex(16)}.parquet")
     with table.io.new_output(uri).create() as sink:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 GROUP_ROWS, GROUP_BYTES = 1 << 18, 32 << 20
 #: Bytes from which on another file is begun.
 FILE_BYTES = 256 << 20
-#: Ids are written as places in a dictionary where one of the first row group stands there so often, on average.
+#: Ids are written by a dictionary if each occurs at least so often, on average, in the first row group.
 _REPEATED = 4
 
 #: Rows of a :class:`RowFile` that are written at once.

@@ -77,12 +77,12 @@ class PersonalizeToDynamoDbOperator(
     :param output_uri: What to load: an S3 object, all ``.out`` and ``.out.gz`` objects under an S3 prefix that ends in
         ``/``, or the same of files as ``file:///…``.
     :param table_name: The table.
-    :param mode: ``put``, into a table that is there, or ``new_table``, which is made by DynamoDB's import from S3.
+    :param mode: ``put``, item by item into a table, or ``new_table``, a table that DynamoDB makes by an import from S3.
     :param partition_key: The table's partition key, which is text; by default named as the entity's column.
     :param sort_key: The table's sort key. It takes the number of a segment's item (by default ``chunk``); for users and
         items it has to be among ``extra_attributes``, and has that value.
-    :param ttl: For how long an item stays: ``expires_at`` is the start of the run, and this. Of entities that vanish
-        from the output, DynamoDB then deletes the items, if the table's TTL is set to ``expires_at``.
+    :param ttl: For how long an item stays: ``expires_at`` is the start of the run plus this. Items of entities that are
+        not in the output any more are then deleted by DynamoDB, if the table's TTL is set to ``expires_at``.
     :param extra_attributes: What all items have: ``{"run_date": "{{ ds }}"}``.
     :param create_table: Whether to make the table, on-demand, where it is missing.
     :param max_reject_rate: The share of the lines, 0.0 to 1.0, that may be rejected; with more, the load fails.
@@ -90,7 +90,7 @@ class PersonalizeToDynamoDbOperator(
     :param parts: How many parts there are. Each judges its own lines.
     :param staging_uri: For ``new_table``: an S3 prefix that takes the items for as long as the import runs.
     :param deferrable: For ``new_table``: whether to wait for the import in the triggerer.
-    :param poll_interval: Seconds, or a timedelta, in which the import is looked at once.
+    :param poll_interval: Seconds, or a timedelta, between two looks at the import.
     :param timeout: Seconds, or a timedelta, after which the wait for the import gives up.
     :return: ``job_arn``, ``table_name``, ``load_id``, ``files``, ``lines``, ``rows``, ``rejects``, ``items``, ``bytes``
         and ``seconds``.

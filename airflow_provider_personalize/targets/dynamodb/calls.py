@@ -25,9 +25,9 @@ from airflow_provider_personalize.service.waits import Logger, growing_pause
 
 T = TypeVar("T")
 
-#: The most items of a call, and the bytes from which on it is sent. DynamoDB takes 16 MB: an item's JSON has 4 at most.
+#: A call is sent when it has so many items, or so many bytes. DynamoDB takes 16 MB, and one item's JSON has 4 at most.
 CALL_ITEMS, CALL_BYTES = 25, 1 << 20
-#: Calls at once, and how many may wait for one of these.
+#: How many calls run at once, and how many more may wait.
 THREADS, WAITING = 8, 4
 #: For how long a call may get nothing done, in seconds: an on-demand table that grows can throttle for half an hour.
 PATIENCE = 3600.0
@@ -79,7 +79,7 @@ class DynamoDbCalls:
                 return answer
 
     def leave(self) -> None:
-        """End the pauses of all threads: nobody wants what they are about to do."""
+        """End the pauses of all threads: the load was given up."""
         self._left.set()
 
     def pause(self, tried: int, reason: str) -> None:
@@ -111,7 +111,7 @@ class DynamoDbCalls:
                 unprocessed = self._write_once(left)
             except AWS_ERRORS as error:
                 if error_code(error) == "ValidationException" and len(left) > 1:
-                    # Which one it is, the answer does not say.
+                    # The answer does not say which item it is.
                     for request in left:
                         self.write([request])
                     return
@@ -186,7 +186,7 @@ class BatchWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End the threads: what is on its way arrives, what waits does not."""
+        """End the threads: calls that were sent are finished, and those that wait are dropped."""
         if kind:
             self._calls.leave()
         self._pool.shutdown(cancel_futures=True)

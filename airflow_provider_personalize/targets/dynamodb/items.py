@@ -194,7 +194,7 @@ class ItemFormat:
             1,
             [result for piece in every for result in piece.results],
             [score for piece in every for score in piece.scores],
-            # Lines of one entity that differ here: then each result's own.
+            # Where the themes of the lines differ, each result has its own line's.
             first.theme if len(themes) == 1 else [piece.theme for piece in every for _ in piece.results],  # type: ignore[arg-type]
             [number for piece in every for number in piece.relevances],
         )

@@ -18,7 +18,7 @@ from airflow_provider_personalize.targets.dynamodb.repeats import HeldBack, Repe
 from airflow_provider_personalize.targets.dynamodb.table import Keys, Table
 from airflow_provider_personalize.targets.plan import LoadPlan
 
-#: After how many segments it is looked for chunks that they do not have any more.
+#: For so many segments together, the chunks that they do not have any more are deleted.
 _SEGMENTS = 500
 
 
@@ -79,7 +79,7 @@ class ExistingTable:
         return count
 
     def _delete_later(self, writer: BatchWriter, last_chunks: list[tuple[str, int]]) -> None:
-        # A reader who finds no chunk behind has all of the new ones.
+        # All new chunks are written first, so a reader who finds no old one any more has all of these.
         writer.drain()
         for entity, last in last_chunks:
             writer.submit(self._delete_behind, entity, last)
@@ -101,7 +101,7 @@ class DynamoDbTarget:
     them, in one item; so these lines wait until all others are written.
 
     :param table: The table's name.
-    :param plan: What is loaded; ``merge`` is what a table does by its nature.
+    :param plan: What is loaded. Its write mode is ``merge``, as each item takes the place of that entity's earlier one.
     :param kind: The kind of rows.
     :param keys: The table's keys.
     :param constants: What all items have.

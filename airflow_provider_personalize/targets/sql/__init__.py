@@ -107,7 +107,7 @@ def _check_postgres(table: SqlTable) -> None:
 
 
 def warn_of(hook: Any, log: Logger) -> None:
-    """Say what is not known of a database, where this package was never run on it."""
+    """Warn of a load into a warehouse that this package was never run on."""
     if name := {"redshift": "Redshift", "snowflake": "Snowflake"}.get(str(getattr(hook, "conn_type", ""))):
         log.warning(
             "Loading into %s was never run on the service itself: its statements were executed on a substitute, and "

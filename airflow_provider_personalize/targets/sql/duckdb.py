@@ -17,10 +17,10 @@ class DuckDbTarget(SqlTarget):
     """
     Load into DuckDB.
 
-    What this cannot promise: DuckDB lets one process at a time at a file that is written to. So while a load runs,
-    other processes can neither read nor load; they get an error from DuckDB, and Airflow's retry its turn. Nor does it
-    take a row whose unique key another one of the same transaction has just left, so a table with a primary key may
-    refuse all modes but ``append``.
+    What this cannot promise: only one process at a time can open a file that is written to. So while a load runs, other
+    processes can neither read nor load: they get an error from DuckDB, and a retry may find the file free. Nor does
+    DuckDB take a row whose unique key was deleted in the same transaction, so a table with a primary key may refuse all
+    modes but ``append``.
     """
 
     def begin(self) -> None:

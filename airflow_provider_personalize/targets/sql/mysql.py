@@ -64,7 +64,7 @@ class MySqlTarget(SqlTarget):
         """Delete by a join, which these servers do better than by IN, with each entity once: some have many rows."""
         target, entity = self.table.quoted, self.table.quote("entity")
         name, staged = f"{target}.{self.table.quote(self.entity.name)}", f"{_ENTITIES}.{entity}"
-        # By digests, since to these servers texts are the same that differ in spaces at the end.
+        # By digests, since these servers take texts for equal that differ only in spaces at the end.
         self.table.execute(
             f"CREATE TEMPORARY TABLE {_ENTITIES} (digest binary(32) PRIMARY KEY, {entity} text, "
             f"KEY entity ({entity}(191))){self.table.table_options}"

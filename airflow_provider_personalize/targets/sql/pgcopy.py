@@ -28,7 +28,7 @@ ENCODED_ROWS = 1 << 16
 FIXED = {"int2": "h", "int4": "i", "int8": "q", "float4": "f", "float8": "d"}
 #: Types whose binary form is their text. That of bpchar is, too, but with spaces that the server adds.
 TEXTS = frozenset({"text", "varchar"})
-#: The greatest rank of a type that ranks, of some millions, can outgrow.
+#: The greatest rank that a type holds, for types too small for ranks of some millions.
 _RANK_MAX = {"int2": 2**15 - 1}
 
 _ORDER = ("entity", "theme", "filter_values", "rank", "score", "relevance", "item")

@@ -36,8 +36,8 @@ def copy_from(cursor: Any, sql: str, stream: Iterable[bytes | memoryview]) -> No
 
 def _widen(connection: Any) -> None:
     """
-    Let a Unix socket hold more than its 200 kB: it says that it takes more when a quarter of that is left, which the
-    server works on for less time than Python needs to come back to it. TCP's grow by themselves.
+    Let a Unix socket hold more than its 200 kB. It has room again when a quarter of that is left, and the server is
+    done with the quarter before Python has run again. Sockets of TCP grow by themselves.
     """
     with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as shared:
         if shared.family == getattr(socket, "AF_UNIX", None):
@@ -49,8 +49,8 @@ def _quick_turns() -> Iterator[None]:
     """
     Let threads take turns ten times as often as Python does by itself.
 
-    psycopg 3 needs a turn for each time that the socket takes some more, 200 kB or so. That much is what the server
-    works on for 4 ms, and an interval of 5 ms lets it wait for the parser's turn to end.
+    psycopg 3 has to run each time that the socket has room, for 200 kB or so. The server is done with that much in
+    4 ms. With Python's own interval of 5 ms, it would then wait until the parser's turn has ended.
     """
     interval = sys.getswitchinterval()
     sys.setswitchinterval(0.0005)

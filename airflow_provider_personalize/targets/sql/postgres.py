@@ -97,7 +97,7 @@ class PostgresTarget(SqlTarget):
         return batches
 
     def delete_old(self) -> None:
-        """Delete them, and make sure that none is left where a trigger or a view may keep rows."""
+        """Delete the rows that are replaced; make sure that none is left where a trigger or a view may keep some."""
         super().delete_old()
         if self.plan.write_mode == "append" or not self._may_keep_rows:
             return
@@ -126,7 +126,7 @@ class PostgresTarget(SqlTarget):
         """Bring the rows of the stage into the table."""
         if self._goes_aside:
             self.table.execute(f"ANALYZE {STAGE}")
-            # Before PostgreSQL 12, text has but 15 digits of a number without this.
+            # Without this, PostgreSQL before 12 writes only 15 digits of a number.
             self.table.execute("SET LOCAL extra_float_digits = 3")
             self._check_kept()
             if self.plan.write_mode == "merge":
