@@ -16,6 +16,7 @@ from json.encoder import encode_basestring_ascii
 from typing import Any
 from uuid import UUID
 
+from airflow_provider_personalize.arguments import shown
 from airflow_provider_personalize.service.expressions import item_attributes_problem
 from airflow_provider_personalize.service.recipes import MAX_ID_LENGTH
 
@@ -39,8 +40,7 @@ def _escape(text: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) <= 100 else text[:100] + '…'}"
+    return f"{type(value).__name__} {shown(value)}"
 
 
 def check_characters(text: str, what: str) -> None:
@@ -143,7 +143,7 @@ def as_list(value: Any) -> list[Any] | None:
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             elements = json.loads(value, parse_float=Decimal)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         return elements if isinstance(elements, list) else None
     return None

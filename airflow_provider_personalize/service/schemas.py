@@ -183,7 +183,7 @@ def _parsed(schema: Mapping[str, Any] | str) -> Mapping[str, Any]:
     if isinstance(schema, str):
         try:
             schema = json.loads(schema)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidRequestError(
                 f"schema: expected an Avro schema as JSON, got text that is not: {error}."
             ) from None

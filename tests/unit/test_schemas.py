@@ -173,3 +173,8 @@ def test_columns_that_make_no_schema(columns, marks, said):
     with pytest.raises(InvalidRequestError) as caught:
         make_schema(columns, "ITEMS", **marks)
     assert said in str(caught.value)
+
+
+def test_json_that_is_nested_too_deeply_is_no_schema():
+    with pytest.raises(InvalidRequestError, match="expected an Avro schema as JSON, got text that is not"):
+        read_schema("[" * 100_000)
