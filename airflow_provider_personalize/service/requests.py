@@ -223,8 +223,18 @@ def read_theme_config(parameter: str, value: Any) -> dict[str, Any] | None:
 
 #: Fields of a request that no description has.
 _NOT_DESCRIBED = frozenset({"tags"})
-#: What the service takes for a field that it does not describe.
-_DEFAULTS = {"importMode": "FULL", "ingestionMode": "PUT", "publishAttributionMetricsToS3": False}
+#: What the service takes for a field that a request leaves out, or that it does not describe.
+_DEFAULTS = {
+    "importMode": "FULL",
+    "ingestionMode": "PUT",
+    "publishAttributionMetricsToS3": False,
+    "batchInferenceJobMode": "BATCH_INFERENCE",
+    "batchInferenceJobConfig.rankingInfluence.POPULARITY": 0.0,
+    "batchInferenceJobConfig.rankingInfluence.FRESHNESS": 0.0,
+}
+#: What makes a job another one also where the request leaves it out. Of all else, as the number of results, a
+#: description may name a default that is told nowhere.
+_TELLING = ("filterArn", "jobInput.s3DataSource.kmsKeyArn", "jobOutput.s3DataDestination.kmsKeyArn", *_DEFAULTS)
 
 
 def differences(
@@ -244,12 +254,8 @@ def differences(
         for side in (theirs, ours):
             side["solutionVersionArn"] = side.get("solutionVersionArn", "").rpartition("/")[0]
     compared = [field for field in ours if field.partition(".")[0] not in _NOT_DESCRIBED]
-    compared += [
-        field
-        for field in ("filterArn", "jobInput.s3DataSource.kmsKeyArn", "jobOutput.s3DataDestination.kmsKeyArn")
-        if field in theirs and field not in ours
-    ]
-    pairs = {field: (theirs.get(field), ours.get(field)) for field in compared}
+    compared += [field for field in _TELLING if field in theirs and field not in ours]
+    pairs = {field: (theirs.get(field), ours.get(field, _DEFAULTS.get(field))) for field in compared}
     return {field: pair for field, pair in pairs.items() if not _alike(*pair)}
 
 

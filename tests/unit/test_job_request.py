@@ -72,7 +72,17 @@ def test_a_wrong_argument_is_named(wrong, named):
 
 def described(**changes):
     """What the service says of the job of a plain request: it fills in what was left out, and knows no tags."""
-    return {**build_request(**NEEDED), "jobName": "n", "status": "ACTIVE", "numResults": 25, **changes}
+    return {
+        **build_request(**NEEDED),
+        "jobName": "n",
+        "status": "ACTIVE",
+        "numResults": 25,
+        "batchInferenceJobMode": "BATCH_INFERENCE",
+        "batchInferenceJobConfig": {
+            "itemExplorationConfig": {"explorationWeight": "0.3", "explorationItemAgeCutOff": "30.0"}
+        },
+        **changes,
+    }
 
 
 def test_a_request_matches_its_own_job():
@@ -86,6 +96,17 @@ def test_a_request_matches_its_own_job():
         ({"output_uri": "s3://b/elsewhere/"}, {}, "jobOutput.s3DataDestination.path"),
         ({}, {"filterArn": BASE + "filter/f"}, "filterArn"),
         ({"filter_arn": BASE + "filter/f"}, {}, "filterArn"),
+        ({}, {"batchInferenceJobMode": "THEME_GENERATION"}, "batchInferenceJobMode"),
+        (
+            {},
+            {"batchInferenceJobConfig": {"rankingInfluence": {"POPULARITY": 0.5, "FRESHNESS": 0.0}}},
+            "batchInferenceJobConfig.rankingInfluence.POPULARITY",
+        ),
+        (
+            {"batch_inference_job_config": {"rankingInfluence": {"FRESHNESS": 0.2}}},
+            {"batchInferenceJobConfig": {"rankingInfluence": {"FRESHNESS": 0.2, "POPULARITY": 1}}},
+            "batchInferenceJobConfig.rankingInfluence.POPULARITY",
+        ),
         ({"solution_version_arn": BASE + "solution/s/2"}, {}, "solutionVersionArn"),
     ],
 )
