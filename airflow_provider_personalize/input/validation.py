@@ -136,7 +136,7 @@ class InputCheck(Problems):
         :param chunks: Its bytes, cut anywhere.
         :param whole: Whether these are all of its bytes; where not, the last line may be cut off.
         """
-        number = 0
+        number, blank_before = 0, self.blank_lines
         for block in cut_lines(chunks, MAX_LINE_BYTES):
             if isinstance(block, GiantLine):
                 self.add(f"{uri}, line {number + 1}", f"expected a line below {MAX_LINE_BYTES:,} bytes, got a longer.")
@@ -168,11 +168,12 @@ class InputCheck(Problems):
                 elif reason := self._line_problem(raw):
                     self.add(f"{uri}, line {number}", reason)
         self.lines += number
+        filled, all_filled = number - (self.blank_lines - blank_before), self.lines - self.blank_lines
         most = self.recipe.max_lines if self.recipe else MAX_LINES
-        if number > most:
+        if filled > most:
             name = self.recipe.name if self.recipe else "any recipe"
-            self.add(uri, f"expected at most {most:,} lines for {name}, got {number:,}; split the file.")
-        if self.themes and self.lines > MAX_THEME_ITEMS >= self.lines - number:
+            self.add(uri, f"expected at most {most:,} lines for {name}, got {filled:,}; split the file.")
+        if self.themes and all_filled > MAX_THEME_ITEMS >= all_filled - filled:
             self.add(uri, f"expected at most {MAX_THEME_ITEMS} items in a job with themes; this file goes beyond.")
 
     def check_request(self, kind: ResourceKind, request: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from airflow_provider_personalize.uris import S3Uri, parse_s3_uri
 
 MAX_FILES = 1_000
 MAX_BYTES = 1_000_000_000
-MAX_THEMED_LINES = 100
+MAX_THEMED_ITEMS = 100
 #: What a job leaves beside its output. Assumption: its bytes; that it exists is recorded.
 CHECK_NAME, CHECK_BODY = "_CHECK", b"check"
 _IN_MEMORY = 8 * 1024 * 1024
@@ -41,12 +41,19 @@ def run_job(job: Job, s3: Any) -> None:
         names = _input_names(s3, source)
         with one_thread(), ExitStack() as files:
             outputs: dict[str, IO[bytes]] = {}
+            answered = 0
             for key, name in names.items():
                 outputs[name] = files.enter_context(tempfile.SpooledTemporaryFile(_IN_MEMORY))
                 with tempfile.SpooledTemporaryFile(_IN_MEMORY) as lines:
                     s3.download_fileobj(source.bucket, key, lines)
                     lines.seek(0)
-                    _answer(job, LineAnswerer(job, job.recommender), S3Uri(source.bucket, key), lines, outputs[name])
+                    answerer = LineAnswerer(job, job.recommender)
+                    _answer(answerer, S3Uri(source.bucket, key), lines, outputs[name])
+                answered += answerer.answered
+                if job.request.get("batchInferenceJobMode") == THEMES and answered > MAX_THEMED_ITEMS:
+                    raise JobError(
+                        f"Expected at most {MAX_THEMED_ITEMS} items in a job with themes, found {answered} in {source}."
+                    )
             _upload(s3, target, destination.get("kmsKeyArn"), outputs)
     except ClientError as error:
         details = error.response["Error"]
@@ -83,11 +90,8 @@ def _input_names(s3: Any, source: S3Uri) -> dict[str, str]:
     return names
 
 
-def _answer(job: Job, answerer: LineAnswerer, source: S3Uri, lines: Any, output: IO[bytes]) -> None:
+def _answer(answerer: LineAnswerer, source: S3Uri, lines: Any, output: IO[bytes]) -> None:
     most = answerer.recipe.max_lines
-    if job.request.get("batchInferenceJobMode") == THEMES:
-        # Assumption: "at most 100 items a job" bounds the lines of each file.
-        most = MAX_THEMED_LINES
     for number, line in enumerate(_records(lines), start=1):
         if number > most:
             raise JobError(f"Expected at most {most} records in a file, found more in {source}.")

@@ -339,7 +339,14 @@ def test_themes(service: LocalPersonalize) -> None:
         assert -0.15 <= relevance[-1] <= 0
         assert sorted(row["output"]["recommendedItems"]) == sorted(other["output"]["recommendedItems"])
     job, _ = run(service, "similar-items", as_lines(*[{"itemId": "1"}] * 101), **themed)
-    assert "at most 100 records" in job["failureReason"]
+    assert job["failureReason"].startswith("Expected at most 100 items in a job with themes, found 101")
+    s3, wanted = client(service, "s3"), request(service, "similar-items", **themed)
+    for name in ("a", "b"):
+        lines = as_lines(*[{"itemId": "1"}] * 51)
+        s3.put_object(Bucket=BUCKET, Key=f"{wanted['jobName']}/in/{name}.json", Body=lines)
+    arn = create(client(service), wanted)
+    service.controls.set_clock(advance=JOB_SECONDS)
+    assert describe(client(service), arn)["failureReason"].endswith(f"/{wanted['jobName']}/in/.")
 
 
 def test_item_affinity(service: LocalPersonalize) -> None:

@@ -136,6 +136,17 @@ def test_the_quota_of_lines_in_a_file(recipe, most):
     assert problem == f"{URI}: expected at most {most} lines for {recipe}, got {most + 1}; split the file."
 
 
+def test_a_line_that_holds_nothing_counts_for_no_quota():
+    line, recipe = b'{"itemAttributes": "ITEMS.a = 1"}\n', RECIPES["aws-item-attribute-affinity"]
+    assert problems(line * 5 + b"\n \n" + line * 5 + b"\r\n\n", recipe, size=1000) == []
+    (problem,) = problems(line * 6 + b"\n" + line * 6 + b"\n", recipe, size=1000)
+    assert problem.endswith("got 12; split the file.")
+    check = InputCheck(RECIPES["aws-similar-items"], themes=True)
+    for _ in range(2):
+        check.check_lines(URI, [b'{"itemId": "1"}\n\n' * 50])
+    assert (check.count, check.lines, check.blank_lines) == (0, 200, 100)
+
+
 def test_themes_take_few_items_over_all_files():
     check = InputCheck(RECIPES["aws-similar-items"], themes=True)
     for _ in range(4):
