@@ -20,13 +20,13 @@ from airflow_provider_personalize.input.dataset_values import CLOCK_TOLERANCE, M
 from airflow_provider_personalize.service.recipes import MAX_ID_LENGTH
 from airflow_provider_personalize.service.schemas import Field
 
-#: What no plain block has: quotes; and lists, and numbers that are none, where a field could hold them.
+#: What no plain block has: quotes; and lists, and numbers that are none or very large, where a field could hold them.
 _QUOTE, _LIST = b'"', b"["
-_NO_NUMBER = re.compile(b"nan|inf", re.IGNORECASE)
+_NO_NUMBER = re.compile(rb"nan|inf|\de\+\d\d", re.IGNORECASE)
 #: The digits of epoch seconds, at most.
 _DIGITS = 10
-#: The digits of numbers that every whole number of the type has room for.
-_SAFE_DIGITS = {"int": 9, "long": 18}
+#: The digits of numbers that every number of the type has room for.
+_SAFE_DIGITS = {"int": 9, "long": 18, "float": 38, "double": 308}
 
 
 class Block(NamedTuple):

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import re
+import struct
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -31,7 +32,8 @@ _BOOLEANS: Mapping[object, str] = {
     **dict.fromkeys(("true", "t", "yes", "y", "on", "1"), "true"),
     **dict.fromkeys(("false", "f", "no", "n", "off", "0"), "false"),
 }
-_NUMBER = re.compile(r"[+-]?\d{1,25}(?:\.\d*)?")
+_NUMBER = re.compile(r"[+-]?\d{1,25}(?:\.\d*)?", re.ASCII)
+_FRACTION = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 #: Writes a value as text, not yet quoted for CSV; raises ValueError, with the reason, where it cannot.
 Write = Callable[[Any], str]
@@ -59,7 +61,7 @@ def writer(field: Field, now: float) -> Write:
         case "int" | "long":
             write = partial(_whole_number, type_=field.type)
         case "float" | "double":
-            write = _number
+            write = partial(_number, type_=field.type)
     return write
 
 
@@ -189,21 +191,36 @@ def _whole_number(value: Any, type_: str) -> str:
     return str(int(number))
 
 
-def _number(value: Any) -> str:
+def _number(value: Any, type_: str) -> str:
+    text: str | None = None
     match value:
         case bool():
             pass
         case int() | Decimal() if Decimal(value).is_finite():
-            return format(value, "f") if isinstance(value, Decimal) else str(value)
+            text = format(value, "f") if isinstance(value, Decimal) else str(value)
         case float() if math.isfinite(value):
-            return repr(value)
-        case str():
-            try:
-                if Decimal(value.strip()).is_finite() and "_" not in value:
-                    return value.strip()
-            except InvalidOperation:
-                pass
-    raise ValueError(f"expected a number, got {_shown(value)}; leave such rows out, or give them NULL in the query.")
+            text = repr(value)
+        case str() if _FRACTION.fullmatch(value.strip()):
+            text = value.strip()
+    if text is None:
+        raise ValueError(
+            f"expected a number, got {_shown(value)}; leave such rows out, or give them NULL in the query."
+        )
+    if not _holds(type_, float(text)):
+        remedy = ' or let the schema have the type "double"' if type_ == "float" else ""
+        raise ValueError(
+            f"expected a number that the type {type_} holds, got {_shown(value)}, which is too large; leave such rows "
+            f"out{remedy}."
+        )
+    return text
+
+
+def _holds(type_: str, number: float) -> bool:
+    try:
+        struct.pack({"float": ">f", "double": ">d"}[type_], number)
+    except OverflowError:
+        return False
+    return math.isfinite(number)
 
 
 def _boolean(value: Any) -> str:

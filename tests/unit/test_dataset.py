@@ -193,6 +193,7 @@ def test_categories(value, text):
     [
         ("x" * 1001, "expected a category of at most 1,000 characters, got 1,001"),
         (["x" * 1001], "at most 1,000 characters"),
+        ("[" * 100_000, "at most 1,000 characters, got 100,000"),
         ("a|" + "x" * 1001, "at most 1,000 characters"),
         (["a|b"], "expected a category without '|', which stands between several, got 'a|b'"),
         ('["a|b"]', "without '|'"),
@@ -233,6 +234,10 @@ def test_impressions_are_ids():
         ("double", Decimal("1E-7"), "0.0000001"),
         ("double", 3, "3"),
         ("double", "2.5", "2.5"),
+        ("double", " 1E+3 ", "1E+3"),
+        ("double", 1.7e308, "1.7e+308"),
+        # As PostgreSQL writes the largest real.
+        ("float", 3.4028235e38, "3.4028235e+38"),
         ("double", None, ""),
     ],
 )
@@ -249,6 +254,15 @@ def test_numbers_and_booleans(type_, value, text):
         ("double", Decimal("NaN"), "got Decimal NaN"),
         ("double", "much", "expected a number, got 'much'"),
         ("double", True, "got bool True"),
+        ("double", "\u0661\u0662", "expected a number, got '\u0661\u0662'"),
+        ("double", "1e309", "expected a number that the type double holds, got '1e309'"),
+        ("double", Decimal("1E+400"), "that the type double holds, got Decimal 1E+400"),
+        pytest.param("double", 10**400, "that the type double holds", id="400 digits"),
+        (
+            "float",
+            1e39,
+            'holds, got float 1e+39, which is too large; leave such rows out or let the schema have the type "double"',
+        ),
         (
             "int",
             2**31,
@@ -386,7 +400,11 @@ event = st.tuples(
         st.sampled_from(["1700000000000", "-1", "9999999999", "", "0", "007", "12.5", "infinity", str(int(NOW) + 299)]),
     ),
     st.one_of(usual, words),
-    st.one_of(st.none(), st.floats(allow_nan=True).map(str), st.sampled_from(["NaN", "Infinity", "1e+20", "1.50"])),
+    st.one_of(
+        st.none(),
+        st.floats(allow_nan=True).map(str),
+        st.sampled_from(["NaN", "Infinity", "1e+20", "1.50", "1e+39", "9" * 39]),
+    ),
     st.one_of(st.none(), st.sampled_from(["a|b", "a| |b", "a||b", "[1]", "[1, 2]", '["a|b"]', "y" * 257])),
     st.one_of(st.none(), words, st.sampled_from(["[1]", '["a"]', "z" * 1000, "z" * 1001, "ü" * 600])),
     st.one_of(st.none(), st.integers(-(2**40), 2**40).map(str)),
