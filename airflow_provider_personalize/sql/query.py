@@ -234,7 +234,23 @@ class _PostgresFetch:
             types = [column[1] for column in description]
             catalog = self._connection.cursor(**self._plain) if is_postgres(self._connection) else None
             self._conversions = postgres_conversions(catalog, types)
-        return RowBatch(part.rowcount, partial(_converted, part.fetchall, self._conversions)), description
+        return RowBatch(part.rowcount, partial(_converted, partial(_made, part), self._conversions)), description
+
+
+def _made(cursor: Any) -> Sequence[Sequence[Any]]:
+    """
+    Let PostgreSQL's driver make values of what the server has sent.
+
+    :raises InvalidRequestError: if there is none for it in Python, as for a moment after the year 9999.
+    """
+    try:
+        rows: Sequence[Sequence[Any]] = cursor.fetchall()
+    except (ValueError, import_module(str(driver_of(cursor))).DataError) as error:
+        raise InvalidRequestError(
+            f"sql: expected values that the database's driver can read, got one that it cannot: {error}. Leave such "
+            "rows out, or cast the column to text in the query."
+        ) from error
+    return rows
 
 
 def _converted(

@@ -122,6 +122,13 @@ BEHIND = [
 ]
 
 
+@pytest.mark.parametrize("value", ["timestamp '20000-01-01'", "date '0044-03-15 BC'"])
+def test_a_value_that_python_has_not_is_an_error_that_no_retry_mends(pg, value):
+    with pytest.raises(InvalidRequestError, match=r"sql: expected values .* cast the column to text") as caught:
+        read(f"SELECT {value}")
+    assert not caught.value.may_pass
+
+
 @pytest.mark.parametrize("does", ["DROP TABLE precious", "COPY precious TO PROGRAM 'touch {path}'"])
 def test_what_stands_behind_a_query_is_never_run_on_postgresql(does, pg, tmp_path):
     tmp_path.chmod(0o777)
