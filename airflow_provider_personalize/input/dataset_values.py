@@ -102,8 +102,9 @@ def _moment_text(value: Any, now: float) -> str:
     if seconds < 0:
         raise ValueError(f"expected a moment since 1970, got {_shown(value)}; leave such rows out in the query.")
     if seconds > now + CLOCK_TOLERANCE:
+        is_number = _NUMBER.fullmatch(value.strip()) if isinstance(value, str) else not isinstance(value, date)
         for parts, unit in ((1e3, "milliseconds"), (1e6, "microseconds"), (1e9, "nanoseconds")):
-            if seconds > _NEVER_SECONDS and seconds / parts <= now + CLOCK_TOLERANCE:
+            if is_number and seconds > _NEVER_SECONDS and seconds / parts <= now + CLOCK_TOLERANCE:
                 raise ValueError(
                     f"expected epoch seconds, got {_shown(value)}, which looks like {unit}; divide by {parts:,.0f} in "
                     "the query."

@@ -84,10 +84,13 @@ def csv_expressions(rows: DatasetRows, oids: Sequence[int]) -> list[str] | None:
 
 def _expression(field: Field, column: str, oid: int) -> str | None:
     if oid in _MOMENTS and field.type == "long":
-        # What has no end, as 'infinity', has no seconds either, and is told as what it is.
         # Exact for all that is no mistake, and twice as fast as what extract gives since PostgreSQL 14, a numeric.
         seconds = f"floor(date_part('epoch', {column}))::bigint"
-        return f"CASE WHEN isfinite({column}) THEN {seconds}::text ELSE {column}::text END"
+        # What has no seconds, as 'infinity', or is a mistake here, as the year 9999, is told as what it is.
+        has_seconds = f"isfinite({column})"
+        if field.is_timestamp:
+            has_seconds = f"{column} >= '1970-01-01' AND {column} < '5000-01-01'"
+        return f"CASE WHEN {has_seconds} THEN {seconds}::text ELSE {column}::text END"
     known = {"int": _INTEGERS, "long": _INTEGERS, "boolean": _BOOLEAN}.get(field.type, _INTEGERS | _NUMBERS)
     if field.type == "string":
         known = _TEXTS | _INTEGERS if field.is_id else _TEXTS | _INTEGERS | _BOOLEAN

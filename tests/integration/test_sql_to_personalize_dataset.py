@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sqlite3
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -211,6 +212,26 @@ def test_timestamps_of_postgresql(pg, bucket, type_):
         schema=ITEMS,
     )
     assert bucket.rows() == [["i", "", "1709164800", "1.0", "true"]]
+
+
+@pytest.mark.parametrize("type_", ["date", "timestamp", "timestamptz"])
+def test_a_moment_that_is_a_mistake_is_told_as_it_stands(pg, bucket, type_, only_the_server_writes):
+    sql = (
+        f"SELECT v::{type_} AS creation_timestamp, 'i' AS item_id, NULL::text AS genres, 1.0 AS price, "
+        "true AS in_stock FROM (VALUES ('9999-12-31'), ('1969-12-31'), ('infinity')) AS t(v)"
+    )
+    with pytest.raises(InvalidRequestError) as caught:
+        run(sql, "pg", schema=ITEMS)
+    future, past, never = caught.value.problems
+    assert re.search(r"Row 1, .* got '9999-12-31.*', which is in the future", future)
+    assert re.search(r"Row 2, .* expected a moment since 1970, got '1969-12-31", past)
+    assert re.search(r"Row 3, .* got 'infinity'", never)
+
+
+def test_metadata_may_be_any_moment(pg, bucket, only_the_server_writes):
+    schema = avro("Users", field("USER_ID"), field("BORN", "long"), field("UNTIL", "long"))
+    run("SELECT 'u' AS user_id, date '1950-01-01' AS born, date '9999-12-31' AS until", "pg", schema=schema)
+    assert bucket.rows() == [["u", "-631152000", "253402214400"]]
 
 
 def test_parameters_are_bound(pg, bucket, only_the_server_writes):

@@ -149,6 +149,8 @@ def test_timestamps_of_any_type_are_epoch_seconds(value, seconds):
         (1_700_000_000_000_000, "which looks like microseconds"),
         (int(NOW) + 3600, "which is in the future"),
         (datetime(2099, 1, 1), "got datetime 2099-01-01 00:00:00, which is in the future"),
+        (date(9999, 12, 31), "got date 9999-12-31, which is in the future"),
+        ("9999-12-31 23:59:59+00", "got '9999-12-31 23:59:59+00', which is in the future"),
         (-1, "expected a moment since 1970, got int -1"),
         (datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC), "expected a moment since 1970"),
         ("yesterday", "got 'yesterday'"),
