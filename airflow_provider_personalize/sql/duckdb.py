@@ -29,6 +29,15 @@ class DuckDbTable(SqlTable):
         with suppress(TransactionException):
             read_only(self.connection)
 
+    def exact(self, column: str) -> str:
+        """Return a column of text in the collation that compares bytes."""
+        name = self.quote(column)
+        return f"{name} COLLATE C" if self.existing[self.fold(column)].type == "VARCHAR" else name
+
+    def exact_text(self, column: str) -> str:
+        """Return the same, whatever the column's collation."""
+        return f"{super().exact_text(column)} COLLATE C"
+
     hashes: ClassVar[bool] = True
 
     def hash_of_rows(self, condition: str, text: str, numbers: Sequence[str]) -> str:

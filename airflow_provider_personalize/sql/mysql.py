@@ -23,6 +23,11 @@ _REFUSALS = frozenset({1264, 1265, 1292, 1366, 1367, 1406, 3819, 4025})
 _TEXT_TYPE = re.compile("char|text")
 
 
+def bytes_of(text: str) -> str:
+    """Return the bytes of a text in one encoding, whatever the character set of its column."""
+    return f"CAST(CONVERT({text} USING utf8mb4) AS BINARY)"
+
+
 class MySqlTable(SqlTable):
     """A table of MySQL or MariaDB, through any of their drivers."""
 
@@ -120,9 +125,16 @@ class MySqlTable(SqlTable):
     hashes: ClassVar[bool] = True
     keeps_apart: ClassVar[str] = f" LIMIT {2**64 - 1}"
 
+    exact_value: ClassVar[str] = bytes_of(VALUE)
+
+    def exact(self, column: str) -> str:
+        """Return the bytes of a column of text: to most collations ``a``, ``A`` and ``a`` with a space are the same."""
+        is_text = _TEXT_TYPE.search(self.existing[self.fold(column)].type.lower())
+        return self.exact_text(column) if is_text else self.quote(column)
+
     def exact_text(self, column: str) -> str:
         """Return the bytes of the text, since in most collations spaces at the end, or capitals, do not count."""
-        return f"CAST(CONVERT({self.quote(column)} USING utf8mb4) AS BINARY)"
+        return bytes_of(self.quote(column))
 
     def short_key(self, text: str) -> str:
         """Return a number, of which the server makes an index for a join; of long texts it makes none."""
@@ -134,12 +146,6 @@ class MySqlTable(SqlTable):
         values = ", ".join([rank, *(f"COALESCE({double}, '')" for double in doubles), text])
         hashed = _hashed(f"CONCAT_WS(' ', {values})")
         return f"SUM(CASE WHEN {condition} THEN CAST({hashed} AS DECIMAL(20)) END)"
-
-    def equals(self, column: str) -> str:
-        """Compare the bytes of texts, too: most collations take ``a``, ``A`` and ``a`` with a space for the same."""
-        name, kind = self.quote(column), self.existing[self.fold(column)].type.lower()
-        same = f"{name} = {VALUE}"
-        return f"({same} AND CAST({name} AS BINARY) = CAST({VALUE} AS BINARY))" if _TEXT_TYPE.search(kind) else same
 
 
 def _hashed(text: str) -> str:

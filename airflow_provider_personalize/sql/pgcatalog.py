@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from airflow_provider_personalize.sql.table import VALUE
+from airflow_provider_personalize.sql.values import ColumnType
+
+#: The server's own types of text. How they are compared, their collation says.
+_EXACT_TEXTS = frozenset({"text", "character varying", "character", "name", '"char"'})
 
 #: The columns of a table. A domain is told by what it is made of, since that says what it holds.
 COLUMNS_SQL = f"""
@@ -17,6 +21,8 @@ SELECT a.attname, format_type(a.atttypid, a.atttypmod), t.typname, t.typcategory
             b.typtype, b.typbasetype
         FROM made JOIN pg_type b ON b.oid = made.base WHERE made.kind = 'd'
     ) SELECT format_type(oid, modifier) FROM made WHERE kind <> 'd'),
+    EXISTS (SELECT 1 FROM pg_collation c
+        WHERE c.oid = a.attcollation AND to_jsonb(c) ->> 'collisdeterministic' = 'false'),
     NOT a.attnotnull OR a.atthasdef OR a.attidentity <> '',
     a.attidentity = 'a' OR coalesce(to_jsonb(a) ->> 'attgenerated', '') <> ''
 FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
@@ -44,9 +50,18 @@ class PgTable(NamedTuple):
 
 
 class PgType(NamedTuple):
-    """What the catalogue says of a column's type: its name, category, what sends it, and what it is made of."""
+    """
+    What the catalogue says of a column's type: its name, category, what sends it, and what it is made of; and whether
+    its collation takes different texts for the same.
+    """
 
     name: str
     category: str
     send: str
     base: str
+    folds: bool
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether texts are the same only if their characters are: of types of extensions, as citext, who knows."""
+        return self.category != "S" or (ColumnType(self.base).name in _EXACT_TEXTS and not self.folds)

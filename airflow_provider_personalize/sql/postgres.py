@@ -68,9 +68,9 @@ class PostgresTable(SqlTable):
         """Return the columns, from the catalogue, and note how each is written."""
         self.execute(COLUMNS_SQL, [self.quoted])
         columns = {}
-        for name, full_type, type_name, category, send, base, optional, computed in self.cursor.fetchall():
+        for name, full_type, type_name, category, send, base, folds, optional, computed in self.cursor.fetchall():
             columns[name] = TableColumn(full_type, optional, computed)
-            self.pg_types[name] = PgType(type_name, category, send, base)
+            self.pg_types[name] = PgType(type_name, category, send, base, folds)
         if columns:
             self.execute(TABLE_SQL, [self.quoted])
             self.facts = PgTable(*self.cursor.fetchone())
@@ -140,6 +140,10 @@ class PostgresTable(SqlTable):
 
     def _typed(self, name: str) -> str:
         return f"CAST({VALUE} AS {self.existing[name].type})"
+
+    def exact(self, column: str) -> str:
+        """Return the column in the collation that compares bytes, where its own, or its type, does not."""
+        return self.quote(column) if self.pg_types[column].is_exact else self.exact_text(column)
 
     def exact_text(self, column: str) -> str:
         """Return the same, in the collation that compares bytes."""

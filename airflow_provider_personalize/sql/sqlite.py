@@ -56,6 +56,10 @@ class SqliteTable(SqlTable):
     hashes: ClassVar[bool] = True
     keeps_apart: ClassVar[str] = " LIMIT -1"
 
+    def exact(self, column: str) -> str:
+        """Return the column in the collation that compares bytes."""
+        return f"{self.quote(column)} COLLATE BINARY"
+
     def exact_text(self, column: str) -> str:
         """Return the same, whatever the column's collation."""
         return f"{super().exact_text(column)} COLLATE BINARY"

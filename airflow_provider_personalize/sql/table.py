@@ -193,9 +193,22 @@ class SqlTable:
         """Return an expression of the type of a column of the table, where the database does not convert by itself."""
         return value
 
+    def exact(self, column: str) -> str:
+        """
+        Return a column of the table as what is compared by nothing but its characters: to many a collation capitals,
+        accents or spaces at the end do not count.
+        """
+        return self.quote(column)
+
+    #: A bound value as it is compared with :meth:`exact`.
+    exact_value: ClassVar[str] = VALUE
+
     def equals(self, column: str) -> str:
         """Return the condition that a column of the table equals a bound value, character for character."""
-        return f"{self.quote(column)} = {self.cast(VALUE, column)}"
+        name, exact = self.quote(column), self.exact(column)
+        # The column by itself is what the database has an index of, or partitions.
+        same = f"{name} = {self.cast(VALUE, column)}"
+        return same if exact == name else f"({same} AND {exact} = {self.exact_value})"
 
     def matches(self, values: Mapping[str, Any]) -> tuple[str, list[Any]]:
         """Return the condition that columns of the table have these values, and what is to be bound in it."""

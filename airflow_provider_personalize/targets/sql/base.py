@@ -210,7 +210,7 @@ class SqlTarget(TableChecks):
         """Delete the rows of every entity in the stage, and insert the stage's rows."""
         name, staged = self.table.quote(self.entity.name), self.table.quote("entity")
         self.table.execute(
-            f"DELETE FROM {self.table.quoted} WHERE {name} IN "
+            f"DELETE FROM {self.table.quoted} WHERE {self.table.exact(self.entity.name)} IN "
             f"(SELECT {self.table.cast(staged, self.entity.name)} FROM {STAGE} WHERE {staged} IS NOT NULL)"
         )
         self.table.execute(

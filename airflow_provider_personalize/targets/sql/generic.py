@@ -20,7 +20,8 @@ class GenericTarget(SqlTarget):
     Load through ``executemany``.
 
     What this cannot promise: a database whose CREATE TABLE commits by itself keeps the (empty) table of a load that
-    failed, and nothing but the database's own isolation keeps two loads of one table apart.
+    failed, and nothing but the database's own isolation keeps two loads of one table apart. Texts that a column's
+    collation takes for the same are the same to a merge, and to a slice.
     """
 
     ddl_commits = True

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any, ClassVar
 
 from airflow_provider_personalize.exceptions import PersonalizeError
-from airflow_provider_personalize.sql.mysql import CONNECTOR, ESCAPING_MODE, MySqlTable, as_text
+from airflow_provider_personalize.sql.mysql import CONNECTOR, ESCAPING_MODE, MySqlTable, as_text, bytes_of
 from airflow_provider_personalize.sql.table import VALUE
 from airflow_provider_personalize.targets.sql.base import STAGE, SqlTarget
 
@@ -75,7 +75,7 @@ class MySqlTarget(SqlTarget):
         )
         self.table.execute(
             f"DELETE {target} FROM {target} JOIN {_ENTITIES} "
-            f"ON {name} = {staged} AND CAST({name} AS BINARY) = CAST({staged} AS BINARY)"
+            f"ON {name} = {staged} AND {bytes_of(name)} = {bytes_of(staged)}"
         )
         self.table.execute(f"SELECT 1 FROM {STAGE} WHERE {entity} IS NULL LIMIT 1")
         if self.table.cursor.fetchall():

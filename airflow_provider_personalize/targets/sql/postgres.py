@@ -155,7 +155,7 @@ class PostgresTarget(SqlTarget):
     def _is_staged(self) -> str:
         """The condition that a row of the target is of an entity in the stage."""
         staged = self._turned(self.entity, self.table.quote("entity"))
-        same = f"{self.table.quote(self.entity.name)} IS NOT DISTINCT FROM {staged}"
+        same = f"{self.table.exact(self.entity.name)} IS NOT DISTINCT FROM {staged}"
         return f"EXISTS (SELECT 1 FROM {STAGE} WHERE {same})"
 
     @property
