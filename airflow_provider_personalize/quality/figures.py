@@ -98,7 +98,7 @@ class OutputTable:
         rows = self._query(
             f"SELECT DISTINCT {name} FROM {self._table.quoted}{where} {'AND' if where else 'WHERE'} "
             f"{name} < {self._table.cast(VALUE, column)} ORDER BY {name} DESC LIMIT {limit:d}",
-            [*bound, self._table.bound(value)],
+            [*bound, self._table.bound(self._table.held(column, value))],
         )
         return [before for (before,) in rows]
 

@@ -6,7 +6,7 @@ import csv
 import inspect
 import json
 import random
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from types import SimpleNamespace
 
 import pytest
@@ -195,6 +195,21 @@ def test_a_first_slice_is_all_new_and_one_without_changes_leaves_no_file(target,
     assert done["target_uri"] is None
     assert done["bytes"] == 0
     assert not (tmp_path / "changes.jsonl").exists(), "the file of the run before would be taken for this one's"
+
+
+@DATABASES
+@pytest.mark.parametrize("kind", [None, "timestamp", "varchar(40)"])
+@pytest.mark.parametrize("write", [lambda value: value, datetime.isoformat], ids=["datetime", "text"])
+def test_a_slice_of_a_moment_with_a_zone_is_not_its_own_slice_before(target, output, tmp_path, kind, write):
+    """A column without a zone holds it as UTC, in which it may be of the day before."""
+    if kind:
+        columns = "user_id varchar(9), rank integer, item_id varchar(9), score double precision"
+        target.execute(f"CREATE TABLE recs ({columns}, moment {kind})")
+    moments = [write(datetime(2026, 11, day, 1, tzinfo=timezone(timedelta(hours=2)))) for day in (21, 22)]
+    for moment, item in zip(moments, "ab", strict=True):
+        load(target, output.write(line("u", item)), write_mode="replace_slice", extra_columns={"moment": moment})
+    assert counts(delta(target, tmp_path, extra_columns={"moment": moments[1]})) == (0, 1, 0)
+    assert read(tmp_path) == [{"user_id": "u", "change": "changed", "items": ["b"]}]
 
 
 @DATABASES
