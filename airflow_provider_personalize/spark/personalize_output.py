@@ -776,7 +776,8 @@ def settle(output: Output, rejects: Any, files: Files, rate: float, source: str,
         kept.write.mode("overwrite").option("compression", "zstd").parquet(kept_in)
     elif kept_in:
         files.delete(kept_in)
-    if output.rejects > rate * output.lines:
+    # Not a product: 0.29 * 100 is less than 29.
+    if output.rejects and output.rejects / output.lines > rate:
         examples = [
             f"  {row.object}, line {row.line} (byte {row.byte_offset}): {row.reason}: {row.text[:200]}"
             + ("…" if len(row.text) > 200 else "")

@@ -22,6 +22,11 @@ class LoadCounts(NamedTuple):
     rows: int = 0
     rejects: int = 0
 
+    @property
+    def reject_rate(self) -> float:
+        """The share of the lines that were rejected. It equals 0.29 for 29 of 100, while 0.29 * 100 is less than 29."""
+        return self.rejects / self.lines if self.rejects else 0.0
+
     @classmethod
     def total(cls, parts: Iterable[LoadCounts]) -> LoadCounts:
         """Return the sum of the counts of several parts."""
@@ -60,7 +65,7 @@ def settle(
     :param kept_in: Where all of them are kept, if anywhere.
     :raises TooManyRejectsError: if more lines were rejected.
     """
-    if counts.rejects > max_reject_rate * counts.lines:
+    if counts.reject_rate > max_reject_rate:
         raise TooManyRejectsError(
             rejects=counts.rejects,
             lines=counts.lines,

@@ -113,7 +113,7 @@ class PersonalizeToIcebergOperator(ReadArguments, PersonalizeTaskMixin, AwsBaseO
         parts = all_parts(values)
         self._check_extra(parts[0])
         counts = LoadCounts.total(part.counts for part in parts)
-        if counts.rejects > self.max_reject_rate * counts.lines:
+        if counts.reject_rate > self.max_reject_rate:
             settle(
                 counts,
                 self.max_reject_rate,

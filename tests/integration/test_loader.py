@@ -14,7 +14,7 @@ from airflow_provider_personalize.exceptions import InvalidRequestError, TooMany
 from airflow_provider_personalize.output.rows import Batch, Column, Reject
 from airflow_provider_personalize.s3.objects import objects_at
 from airflow_provider_personalize.targets.base import Capabilities, Target
-from airflow_provider_personalize.targets.counts import LoadCounts
+from airflow_provider_personalize.targets.counts import LoadCounts, settle
 from airflow_provider_personalize.targets.loader import Loader, LoadResult, publish_parts
 from airflow_provider_personalize.targets.plan import LoadPlan
 from tests.integration.load_support import Output, line
@@ -109,6 +109,17 @@ def test_too_many_rejects_leave_what_was_there_and_are_kept(tmp_path, output):
     assert (caught.value.rejects, caught.value.lines, len(caught.value.examples)) == (1, 2, 1)
     assert items(target) == [("u", 1, "a")]
     assert [reject["text"] for reject in read(target.folder / "rejects")] == ["no JSON"]
+
+
+def test_as_many_rejects_as_are_allowed_are_not_too_many():
+    """Which 29 of 100 would be if 0.29 * 100, a little less than 29, were the most."""
+    for lines in range(1, 300):
+        for rejects in range(lines + 1):
+            settle(LoadCounts(lines, 0, rejects), rejects / lines)
+            if rejects:
+                with pytest.raises(TooManyRejectsError):
+                    settle(LoadCounts(lines, 0, rejects), (rejects - 1) / lines)
+    settle(LoadCounts(), 0.0)
 
 
 def test_a_source_is_appended_once(tmp_path, output):
