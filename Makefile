@@ -27,6 +27,11 @@ PYTEST := $(BIN)/python -m pytest
 # Tests that neither need the machine to themselves nor share a process.
 # Three on two cores: many wait for a database, a job or a process half of their time.
 WORKERS ?= --numprocesses 3 --dist worksteal
+# The oldest Python of this machine that will do: it has venv, and headers to build a driver with. Debian's own is older
+# than many a one that comes first in the path.
+OLDEST_PYTHON = $(shell for python in $(PYTHON) /usr/bin/python3 python3.11; do $$python -c 'import ensurepip, os, sys, \
+	sysconfig; os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")) and sys.version_info >= (3, 11) \
+	and print(*sys.version_info[:3], sys.executable)' 2>/dev/null; done | sort -k1,1n -k2,2n -k3,3n | head -n 1 | cut -d' ' -f4)
 # What depends on Airflow's version, beside the unit tests.
 JOB_TESTS := $(wildcard $(patsubst %,tests/integration/test_%.py,jobs recorded waits))
 SOURCES := airflow_provider_personalize example_dags tests
@@ -103,7 +108,7 @@ test-airflow: $(READY) ## Run the unit and job tests; with AIRFLOW=3.0, say, in 
 	$(PYTEST) $(WORKERS) tests/unit $(JOB_TESTS)
 
 test-floor: ## Run the unit and job tests on the oldest versions that are promised
-	@$(MAKE) test-airflow RESOLUTION=lowest-direct
+	@$(MAKE) test-airflow RESOLUTION=lowest-direct PYTHON=$(or $(OLDEST_PYTHON),$(PYTHON))
 
 lint: $(READY) ## Check style and format
 	$(BIN)/ruff check

@@ -21,16 +21,18 @@ COMPARED_LINES = 100_000
 MAX_LINE_BYTES = 16_000_000
 
 # An id that is good at first sight begins with a byte that no blank character begins with, and has no escapes. The
-# parser decides about all others. Possessive repeats (*+) do not backtrack, so a run may have any length.
+# parser decides about all others. Possessive repeats (*+) do not backtrack, so a run may have any length. What they
+# repeat is atomic, (?>…): Python before 3.11.5 stays in the middle of a last one that fits only at its beginning
+# (CPython's issue 106052).
 _GOOD_ID = rb'"[!#-\[\]-~\xc3-\xdf\xe4-\xf4][^"\\\x00-\x1f]{0,%d}+"' % (MAX_ID_LENGTH - 1)
 _GOOD_VALUE: Mapping[str, bytes] = {
     "userId": _GOOD_ID,
     "itemId": _GOOD_ID,
-    "itemList": rb"\[(?:%b, ?)*+%b\]" % (_GOOD_ID, _GOOD_ID),
+    "itemList": rb"\[(?>%b, ?)*+%b\]" % (_GOOD_ID, _GOOD_ID),
 }
 #: The keys that some recipe knows.
 KNOWN_KEYS = Keys().union(*LINE_KEYS)
-_GOOD_FILTER_VALUE = rb'"(?:\\"[^"\\\x00-\x1f]*+\\",)*+\\"[^"\\\x00-\x1f]*+\\""'
+_GOOD_FILTER_VALUE = rb'"(?>\\"[^"\\\x00-\x1f]*+\\",)*+\\"[^"\\\x00-\x1f]*+\\""'
 #: What stands for one value or more in ``filterValues``.
 FILTER_VALUE = re.compile(r'(?:"[^"\\]*",\s*)*"[^"\\]*"')
 
@@ -50,7 +52,7 @@ def good_lines(choices: Iterable[Keys], placeholders: Iterable[frozenset[str]]) 
             forms.append(rb"\{ ?\}\r?\n")
         elif keys and keys <= _GOOD_VALUE.keys():
             forms += [rb"\{%b%b\}\r?\n" % (rb", ?".join(pairs), values) for values in filters]
-    return re.compile(rb"(?:%b)*+" % b"|".join(forms))
+    return re.compile(rb"(?>%b)*+" % b"|".join(forms))
 
 
 def _filter_patterns(names: frozenset[str]) -> Iterator[bytes]:

@@ -25,7 +25,7 @@ _INEXACT = 2.0**53
 
 #: Ids that JSON writes as they are, with quotes between them.
 _PLAIN_ID = rf"[!#-\[\]-~]{{1,{MAX_ID_LENGTH}}}+"
-_PLAIN_IDS = re.compile(f'{_PLAIN_ID}(?:"{_PLAIN_ID})*+')
+_PLAIN_IDS = re.compile(f'{_PLAIN_ID}(?>"{_PLAIN_ID})*+')
 
 #: What UTF-8 has no bytes for, or no database and no service a place: halves of surrogate pairs, and NUL.
 _UNWRITABLE = re.compile("[\0\ud800-\udfff]")

@@ -34,7 +34,7 @@ _NUMBER = r"(?:0[xX][0-9A-Fa-f]++|[0-9][0-9_]*+(?:\.[0-9]*+)?(?:[eE][+-]?[0-9]++
 _DOLLARS = rf"\$(?P<tag>(?:[{_LETTER}][{_LETTER}0-9]*+)?)\$.*?\$(?P=tag)\$"
 # PostgreSQL goes on with a string that begins again in another line.
 _NEXT_LINE = rf"(?:[ \t\f\v]|--[^\r\n]*+)*+[\r\n](?:{_SPACE}|--[^\r\n]*+[\r\n])*+"
-_E_STRING = rf"[eE]{_ESCAPING}(?:{_NEXT_LINE}{_ESCAPING})*+"
+_E_STRING = rf"[eE]{_ESCAPING}(?>{_NEXT_LINE}{_ESCAPING})*+"
 
 
 class _Dialect(NamedTuple):
