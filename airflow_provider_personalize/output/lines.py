@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from airflow_provider_personalize.output.rows import RELATED_ITEMS, USER_RECOMMENDATIONS, USER_SEGMENTS, Line, RowKind
@@ -258,7 +258,8 @@ def numbers(values: Any, where: str, first: int = 0) -> list[float | None]:
     """
     if values is None:
         return []
-    if not isinstance(values, list):
+    # A piece of a giant line's list that is nothing but texts, as "NaN", comes packed.
+    if isinstance(values, str) or not isinstance(values, (list, Sequence)):
         raise BadLineError(f"expected a list at {where}, got {_shown(values)}")
     return [
         value if type(value) is float and math.isfinite(value) else _number(value, f"{where}[{index}]")

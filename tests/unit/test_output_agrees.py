@@ -6,7 +6,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_personalize.output import blocks, giant
@@ -198,10 +198,17 @@ def test_lines_agree_with_the_plain_reading(data, kind, fast):
     assert read(data, kind=kind, fast=fast) == expected(data, kind)
 
 
+#: Pieces of its scores are texts, which stand for none.
+TEXTS_FOR_SCORES = json.dumps(
+    {"input": {"userId": "u"}, "output": {"recommendedItems": [*"abcdefgh"], "scores": [0.5, *["NaN"] * 6, 0.25]}}
+).encode()
+
+
 @pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
 @pytest.mark.parametrize("kind", [USER_RECOMMENDATIONS, RELATED_ITEMS, USER_SEGMENTS], ids=repr)
 @settings(max_examples=150, deadline=None)
 @given(data=st.lists(lines(), max_size=4))
+@example(data=[TEXTS_FOR_SCORES])
 def test_giant_lines_agree_with_the_plain_reading(data, kind, fast):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "GIANT", 1)
