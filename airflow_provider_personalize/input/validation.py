@@ -73,7 +73,7 @@ class InputCheck(Problems):
         self.optional_placeholders = frozenset(optional_placeholders)
         self.themes = themes
         self.new_recipe = new_recipe
-        #: How many lines were checked, and how many of them hold nothing and ask for nothing.
+        #: How many lines were checked, and how many of them hold nothing.
         self.lines = self.blank_lines = 0
         self._choices = (recipe.lines if recipe else ()) or (*LINE_KEYS, Keys())
         self._good = good_lines(self._choices, [self.placeholders | self.optional_placeholders])
@@ -81,6 +81,11 @@ class InputCheck(Problems):
         # Without these, a second line of the same entity says the same as the first.
         may_repeat = self.placeholders or self.optional_placeholders or RANKING in self._choices
         self._repeats = Repeats() if may_repeat else None
+
+    @property
+    def filled_lines(self) -> int:
+        """How many of the lines that were checked hold something, and so ask for something."""
+        return self.lines - self.blank_lines
 
     def check_objects(
         self, input_uri: str, objects: Iterable[tuple[str, int]], output_uri: str | None = None
@@ -136,7 +141,7 @@ class InputCheck(Problems):
         :param chunks: Its bytes, cut anywhere.
         :param whole: Whether these are all of its bytes; where not, the last line may be cut off.
         """
-        number, blank_before = 0, self.blank_lines
+        number, before = 0, self.filled_lines
         for block in cut_lines(chunks, MAX_LINE_BYTES):
             if isinstance(block, GiantLine):
                 self.add(f"{uri}, line {number + 1}", f"expected a line below {MAX_LINE_BYTES:,} bytes, got a longer.")
@@ -168,12 +173,12 @@ class InputCheck(Problems):
                 elif reason := self._line_problem(raw):
                     self.add(f"{uri}, line {number}", reason)
         self.lines += number
-        filled, all_filled = number - (self.blank_lines - blank_before), self.lines - self.blank_lines
+        filled = self.filled_lines - before
         most = self.recipe.max_lines if self.recipe else MAX_LINES
         if filled > most:
             name = self.recipe.name if self.recipe else "any recipe"
             self.add(uri, f"expected at most {most:,} lines for {name}, got {filled:,}; split the file.")
-        if self.themes and all_filled > MAX_THEME_ITEMS >= all_filled - filled:
+        if self.themes and self.filled_lines > MAX_THEME_ITEMS >= before:
             self.add(uri, f"expected at most {MAX_THEME_ITEMS} items in a job with themes; this file goes beyond.")
 
     def check_request(self, kind: ResourceKind, request: Mapping[str, Any]) -> None:

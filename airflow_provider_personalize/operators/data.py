@@ -168,6 +168,8 @@ class PersonalizeCreateDatasetImportJobOperator(PersonalizeDataJobOperator):
 
     def check_request(self, request: dict[str, Any]) -> Counts | None:
         """Make sure that the dataset is ACTIVE, warn of interactions that segment jobs do not see, and count files."""
+        from airflow_provider_personalize.operators.costs import count_import
+
         if self.import_mode == "INCREMENTAL" and self.dataset_arn.endswith("/INTERACTIONS"):
             self.log.warning(
                 "Batch segment jobs use only interactions of FULL imports that were there at the last full training: "
@@ -175,8 +177,6 @@ class PersonalizeCreateDatasetImportJobOperator(PersonalizeDataJobOperator):
                 "jobs of the recipes Item-Affinity and Item-Attribute-Affinity."
             )
         super().check_request(request)
-        from airflow_provider_personalize.operators.costs import count_import
-
         return count_import(self.hook, self.data_location)
 
     def get_openlineage_facets_on_start(self) -> OperatorLineage[Any, Any]:

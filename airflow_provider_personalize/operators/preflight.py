@@ -110,9 +110,9 @@ def _check_lines(client: Any, check: InputCheck, objects: list[StoredObject], *,
     if whole:
         for uri, blocks in read_objects(lambda: client, objects):
             check.check_lines(uri, blocks)
-        return check.lines - check.blank_lines
+        return check.filled_lines
     for item in objects[:SAMPLE_FILES]:
         beginning = fetch(client, item, 0, min(item.size, SAMPLE_BYTES), tries=1)
         check.check_lines(item.uri, [beginning], whole=item.size <= SAMPLE_BYTES)
     is_all = len(objects) <= SAMPLE_FILES and all(item.size <= SAMPLE_BYTES for item in objects)
-    return check.lines - check.blank_lines if is_all else None
+    return check.filled_lines if is_all else None

@@ -113,6 +113,8 @@ class PersonalizeCreateSolutionVersionOperator(PersonalizeCreateJobOperator):
         :raises InvalidRequestError: if ``training_mode`` is ``UPDATE`` and the solution's recipe does not have it, or
             no version of mode ``FULL`` is ACTIVE.
         """
+        from airflow_provider_personalize.operators.costs import expect_training
+
         try:
             solution = self.hook.describe_solution(self.solution_arn)
         except ServiceError as error:
@@ -129,8 +131,6 @@ class PersonalizeCreateSolutionVersionOperator(PersonalizeCreateJobOperator):
             )
         if self.training_mode == "UPDATE":
             self._check_update(str(solution.get("recipeArn") or ""))
-        from airflow_provider_personalize.operators.costs import expect_training
-
         return expect_training(self.hook, solution)
 
     def _check_update(self, recipe_arn: str) -> None:

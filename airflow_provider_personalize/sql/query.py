@@ -245,7 +245,7 @@ def _made(cursor: Any) -> Sequence[Sequence[Any]]:
     """
     try:
         rows: Sequence[Sequence[Any]] = cursor.fetchall()
-    except (ValueError, import_module(str(driver_of(cursor))).DataError) as error:
+    except (ValueError, cursor.connection.DataError) as error:
         raise InvalidRequestError(
             f"sql: expected values that the database's driver can read, got one that it cannot: {error}. Leave such "
             "rows out, or cast the column to text in the query."

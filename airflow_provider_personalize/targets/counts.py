@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from airflow_provider_personalize.exceptions import TooManyRejectsError
@@ -54,14 +54,14 @@ class CountedBatches:
 
 
 def settle(
-    counts: LoadCounts, max_reject_rate: float, *, examples: Sequence[str] = (), kept_in: str | None = None
+    counts: LoadCounts, max_reject_rate: float, *, examples: Iterable[str] = (), kept_in: str | None = None
 ) -> None:
     """
     Decide whether a load may be published.
 
     :param counts: What it has come to; of a load in parts, their sum.
     :param max_reject_rate: The share of the lines that may be rejected.
-    :param examples: The first rejected lines, for the error.
+    :param examples: The first rejected lines, for the error; they are read only if there is one.
     :param kept_in: Where all of them are kept, if anywhere.
     :raises TooManyRejectsError: if more lines were rejected.
     """

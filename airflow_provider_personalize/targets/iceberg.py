@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_personalize.exceptions import InvalidRequestError, PersonalizeError
@@ -282,15 +283,16 @@ class IcebergLoad:
                 producer.delete_data_file(file)
 
 
-def reject_examples(catalog: Catalog, parts: Iterable[ParquetPart]) -> list[str]:
-    """Return the first rejected lines of a load, in words for an error."""
+def reject_examples(catalog: Catalog, parts: Iterable[ParquetPart]) -> Iterator[str]:
+    """Yield the first rejected lines of a load, in words for an error. A file is read when its lines are asked for."""
+    return islice(_rejects(catalog, parts), EXAMPLES)
+
+
+def _rejects(catalog: Catalog, parts: Iterable[ParquetPart]) -> Iterator[str]:
     import pyarrow.parquet as pq
     from pyiceberg.io import load_file_io
 
-    examples: list[str] = []
     for uri in filter(None, (part.rejects_file for part in parts)):
-        if len(examples) < EXAMPLES:
-            with load_file_io(catalog.properties, uri).new_input(uri).open() as stream:
-                first = next(pq.ParquetFile(stream).iter_batches(EXAMPLES))
-            examples += [example(Reject(*list(row.values())[1:])) for row in first.to_pylist()]
-    return examples[:EXAMPLES]
+        with load_file_io(catalog.properties, uri).new_input(uri).open() as stream:
+            first = next(pq.ParquetFile(stream).iter_batches(EXAMPLES))
+        yield from (example(Reject(*list(row.values())[1:])) for row in first.to_pylist())

@@ -57,15 +57,15 @@ class Loader:
         kind: RowKind | None = None,
         keep_rejects: bool = False,
     ) -> None:
+        # What parses the lines is imported by a task that reads some, and by no DAG file.
+        from airflow_provider_personalize.output.reader import OutputReader
+
         self.size = sum(item.size for item in objects)
         self._objects = list(objects)
         self._client = client
         self._log = log
         self._stack = ExitStack()
         self._rejects = self._stack.enter_context(Rejects(keep=keep_rejects))
-        # What parses the lines is imported by a task that reads some, and by no DAG file.
-        from airflow_provider_personalize.output.reader import OutputReader
-
         self._reader = OutputReader(kind, on_reject=self._rejects.add)
         self._reading = Reading()
         self.progress = Progress(log, self._reader, len(self._objects), self.size)
@@ -107,7 +107,9 @@ class Loader:
 
         :raises MissingOutputError: if something else is there now.
         """
-        reader = type(self._reader)(self._reader.kind)
+        from airflow_provider_personalize.output.reader import OutputReader
+
+        reader = OutputReader(self._reader.kind)
         self.progress = Progress(self._log, reader, len(self._objects), self.size)
         for uri, blocks in read_objects(self._client, self._objects):
             yield from reader.read(uri, self.progress.count(blocks))

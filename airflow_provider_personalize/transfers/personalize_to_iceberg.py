@@ -113,13 +113,12 @@ class PersonalizeToIcebergOperator(ReadArguments, PersonalizeTaskMixin, AwsBaseO
         parts = all_parts(values)
         self._check_extra(parts[0])
         counts = LoadCounts.total(part.counts for part in parts)
-        if counts.reject_rate > self.max_reject_rate:
-            settle(
-                counts,
-                self.max_reject_rate,
-                examples=reject_examples(catalog, parts),
-                kept_in=", ".join(part.rejects_file for part in parts if part.rejects_file),
-            )
+        settle(
+            counts,
+            self.max_reject_rate,
+            examples=reject_examples(catalog, parts),
+            kept_in=", ".join(part.rejects_file for part in parts if part.rejects_file),
+        )
         files = sum(len(part.data_files) for part in parts)
         self.log.info("Publishing %s part(s), %s file(s), %s rows, in %s.", len(parts), files, counts.rows, self.table)
         published = IcebergLoad(catalog, self.table, parts, self.write_mode, self.log).publish()
