@@ -68,14 +68,14 @@ class OutputTable:
     def slice(self, values: Mapping[str, Any]) -> Slice:
         """Return what a slice holds; without values, what the whole table holds."""
         where, bound = self._where(values)
-        entity, item = self._table.quote(self.entity), self._table.quote(self.item)
+        entity, item = self._table.exact(self.entity), self._table.exact(self.item)
         table = f"FROM {self._table.quoted}{where}"
         results = self._query(
             f"SELECT results, COUNT(*) FROM (SELECT COUNT(*) AS results {table} GROUP BY {entity}) counted "
             "GROUP BY results ORDER BY results",
             bound,
         )
-        [(items,)] = self._query(f"SELECT COUNT(*) FROM (SELECT DISTINCT {item} {table}) items", bound)
+        [(items,)] = self._query(f"SELECT COUNT(*) FROM (SELECT DISTINCT {item} AS i {table}) items", bound)
         return Slice(
             dict(values), {int(n): int(count) for n, count in results}, int(items), self._most(self.item, values)
         )
@@ -132,15 +132,7 @@ class OutputTable:
 
     def _most(self, column: str, values: Mapping[str, Any]) -> list[tuple[str, int]]:
         """Return the most frequent values of a column in a slice, as text, each with the number of its rows."""
-        where, bound = self._where(values)
-        name = self._table.quote(column)
-        return _pairs(
-            self._query(
-                f"SELECT {self._as_text(column)}, COUNT(*) AS n FROM {self._table.quoted}{where} GROUP BY {name} "
-                f"ORDER BY n DESC, {name} LIMIT {TOP_ITEMS}",
-                bound,
-            )
-        )
+        return self._numbers(column, *self._where(values), f"ORDER BY n DESC, e LIMIT {TOP_ITEMS}")
 
     def _counts(self, column: str, texts: Iterable[str], values: Mapping[str, Any]) -> dict[str, int]:
         """Return how many rows of a slice have each of these values in a column, compared as text."""
@@ -148,13 +140,23 @@ class OutputTable:
         if not wanted:
             return {}
         where, bound = self._where(values)
-        name = self._as_text(column)
-        rows = self._query(
-            f"SELECT {name}, COUNT(*) FROM {self._table.quoted}{where} {'AND' if where else 'WHERE'} "
-            f"{name} IN ({', '.join([VALUE] * len(wanted))}) GROUP BY {name}",
-            [*bound, *wanted],
+        where = f"{where} {'AND' if where else 'WHERE'} {self._is_among(column, wanted)}"
+        return dict(self._numbers(column, where, [*bound, *wanted]))
+
+    def _numbers(self, column: str, where: str, bound: list[Any], end: str = "") -> list[tuple[str, int]]:
+        """Return how many rows have each value of a column, as text."""
+        exact = self._table.exact(column)
+        return _pairs(
+            self._query(
+                f"SELECT CAST(e AS {self._table.text_cast}), n FROM (SELECT {exact} AS e, COUNT(*) AS n "
+                f"FROM {self._table.quoted}{where} GROUP BY {exact}) counted {end}",
+                bound,
+            )
         )
-        return dict(_pairs(rows))
+
+    def _is_among(self, column: str, wanted: Sequence[str]) -> str:
+        """Return the condition that a column is one of some texts, which are to be bound."""
+        return f"{self._table.exact_text(column)} IN ({', '.join([self._table.exact_value] * len(wanted))})"
 
     def covered_entities(self, query: Query, values: Mapping[str, Any]) -> tuple[int, int]:
         """Return how many entities the input's query returns, and how many of them have results in a slice."""
@@ -183,12 +185,11 @@ class OutputTable:
         wanted = list(items)
         if title is None or not wanted:
             return {}
-        item = self._as_text(_find(columns, (self._catalog_column,)) or columns[0])
-        marks = ", ".join([VALUE] * len(wanted))
+        item = _find(columns, (self._catalog_column,)) or columns[0]
         query.run(
             self._table,
-            f"SELECT {item}, {self._table.quote(title)} FROM ",
-            f" WHERE {item} IN ({marks})",
+            f"SELECT CAST({self._table.quote(item)} AS {self._table.text_cast}), {self._table.quote(title)} FROM ",
+            f" WHERE {self._is_among(item, wanted)}",
             wanted,
         )
         return {str(item): str(title) for item, title in self._table.cursor.fetchall() if title is not None}
@@ -217,18 +218,25 @@ class OutputTable:
         )
 
     def overlap(self, values: Mapping[str, Any], before: Mapping[str, Any]) -> Overlap:
-        """Return how each entity's results compare with those of an earlier slice."""
+        """
+        Return how each entity's results compare with those of an earlier slice.
+
+        Where results are for everybody (Popularity-Count without keys), the entity is NULL, and it is compared, too.
+        """
+        entity, item, target = self._table.exact(self.entity), self._table.exact(self.item), self._table.quoted
         where, bound = self._where(values)
         where_before, bound_before = self._where(before)
-        entity, item, target = self._table.quote(self.entity), self._table.quote(self.item), self._table.quoted
-        old = f"SELECT DISTINCT {entity} AS e, {item} AS i FROM {target}{where_before}"
+        columns = f"{entity} AS e, {item} AS i"
+        self._table.begin_comparing(groups=True)
+        # Grouped and not joined: NULL is a group, too, and not every database is fast in joining without an index.
         rows = self._query(
             "SELECT results, shared, COUNT(*) FROM ("
-            "SELECT COUNT(*) AS results, COUNT(o.i) AS shared "
-            f"FROM (SELECT {entity} AS e, {item} AS i FROM {target}{where}) n "
-            f"JOIN (SELECT DISTINCT {entity} AS e FROM {target}{where_before}) b ON b.e = n.e "
-            f"LEFT JOIN ({old}) o ON o.e = n.e AND o.i = n.i GROUP BY n.e) compared GROUP BY results, shared",
-            [*bound, *bound_before, *bound_before],
+            "SELECT SUM(n) AS results, SUM(CASE WHEN b > 0 THEN n ELSE 0 END) AS shared FROM ("
+            "SELECT e, i, SUM(side) AS n, COUNT(*) - SUM(side) AS b FROM ("
+            f"SELECT {columns}, 1 AS side FROM {target}{where} UNION ALL "
+            f"SELECT {columns}, 0 AS side FROM {target}{where_before}) every_row GROUP BY e, i) results_of_both "
+            "GROUP BY e HAVING SUM(n) > 0 AND SUM(b) > 0) compared GROUP BY results, shared",
+            [*bound, *bound_before],
         )
         return Overlap({(int(size), int(shared)): int(entities) for size, shared, entities in rows})
 
@@ -239,13 +247,14 @@ class OutputTable:
         return int(all_of_them), int(covered)
 
     def _missing(self, query: Query, names: Sequence[str], column: str, values: Mapping[str, Any]) -> list[str]:
+        select = f"SELECT CAST(wanted.e AS {self._table.text_cast}) FROM "
         end = f" WHERE there.e IS NULL ORDER BY wanted.e LIMIT {NAMED}"
-        return [str(one) for (one,) in self._beside_slice("SELECT wanted.e FROM ", end, query, names, column, values)]
+        return [str(one) for (one,) in self._beside_slice(select, end, query, names, column, values)]
 
     def _beside_slice(
         self, select: str, end: str, query: Query, names: Sequence[str], column: str, values: Mapping[str, Any]
     ) -> list[tuple[Any, ...]]:
-        """Select from the ids of a query (``wanted.e``), joined with those of a slice (``there.e``), both as text."""
+        """Select from the ids of a query (``wanted.e``), joined with those of a slice (``there.e``)."""
         columns = self._columns_of(query)
         asked = _find(columns, names)
         if asked is None:
@@ -256,22 +265,23 @@ class OutputTable:
         where, bound = self._where(values)
         query.run(
             self._table,
-            f"{select}(SELECT DISTINCT {self._as_text(asked)} AS e FROM ",
+            f"{select}({self._ids(asked)} FROM ",
             f" WHERE {self._table.quote(asked)} IS NOT NULL) wanted LEFT JOIN "
-            f"(SELECT DISTINCT {self._as_text(column)} AS e FROM {self._table.quoted}{where}) there "
-            f"ON there.e = wanted.e{end}",
+            f"({self._ids(column)} FROM {self._table.quoted}{where}) there "
+            f"ON there.k = wanted.k AND there.e = wanted.e{end}",
             bound,
         )
         rows: list[tuple[Any, ...]] = self._table.cursor.fetchall()
         return rows
 
+    def _ids(self, column: str) -> str:
+        """Return the beginning of a query for the different ids of a column, compared as text."""
+        text = self._table.exact_text(column)
+        return f"SELECT DISTINCT {self._table.short_key(text)} AS k, {text} AS e"
+
     def _columns_of(self, query: Query) -> list[str]:
         query.run(self._table, "SELECT * FROM ", " WHERE 1 = 0")
         return self._table.result_columns()
-
-    def _as_text(self, column: str) -> str:
-        """Return a column as text, as which ids are compared."""
-        return f"CAST({self._table.quote(column)} AS {self._table.text_cast})"
 
     def _where(self, values: Mapping[str, Any]) -> tuple[str, list[Any]]:
         for name in values:

@@ -6,8 +6,10 @@ from contextlib import suppress
 
 import pytest
 
+from airflow_provider_personalize.exceptions import OutputCheckError
 from tests.integration.load_support import DuckDbTarget, MySqlTarget, PostgresTarget, line, load
 from tests.integration.test_delta import counts, delta
+from tests.integration.test_output_check import Pushed, check
 
 ALIKE = ["a", "A", "a ", "á", "ä"]
 #: As the extension citext: compared without regard to capitals.
@@ -93,3 +95,41 @@ def test_what_has_changed_goes_by_the_characters(target, output, kinds, tmp_path
         for more, found in (({}, len(ALIKE)), ({"exact": True}, len(ALIKE)), ({"what": "items"}, 0)):
             slices = {"extra_columns": {"run": "2026-11-22"}, "previous_columns": {"run": "2026-11-21"}}
             assert counts(delta(target, tmp_path, **slices, **more)) == (0, found, 0), kind
+
+
+def test_the_output_check_goes_by_the_characters(target, output, kinds):
+    for kind in kinds:
+        table(target, kind)
+        for day, users in (("2026-11-21", ALIKE), ("2026-11-22", ALIKE[1:])):
+            # Each user has one item more than the user before.
+            lines = [line(user, *ALIKE[: 1 + number]) for number, user in enumerate(users)]
+            load(target, output.write(*lines), write_mode="replace_slice", extra_columns={"run": day})
+        target.execute("DROP TABLE IF EXISTS people")
+        target.execute(f"CREATE TABLE people (user_id {kind}, title {kind})")
+        for value in [*ALIKE, "elsewhere"]:
+            target.execute(f"INSERT INTO people VALUES ('{value}', 'title of {value}')")
+        ti = Pushed()
+        with pytest.raises(OutputCheckError) as caught:
+            check(
+                target,
+                ti,
+                extra_columns={"run": "2026-11-22"},
+                previous_columns={"run": "2026-11-21"},
+                input_sql="SELECT user_id FROM people",
+                catalog_sql="SELECT user_id AS item_id, title FROM people",
+                checks={"entity_coverage": {"equal_to": 1}, "catalog_coverage": {"equal_to": 1}},
+                report_uri=str(output.folder / "page.html"),
+            )
+        figures = caught.value.figures
+        assert (figures["rows"], figures["entities"], figures["items"]) == (10, 4, 4), kind
+        assert (figures["top_item"], figures["top_item_share"]) == ("a", 1.0), kind
+        assert (figures["covered_entities"], figures["input_entities"]) == (4, 6), kind
+        assert (figures["covered_catalog"], figures["catalog_items"]) == (4, 6), kind
+        # All that they have now, they had before.
+        assert figures["overlap"] == 1.0, kind
+        assert caught.value.details == [
+            "Without results, the first 2: 'a', 'elsewhere'.",
+            "Recommended to nobody, the first 2: 'elsewhere', 'ä'.",
+        ], kind
+        page = (output.folder / "page.html").read_text(encoding="utf-8")
+        assert all(f"title of {item}" in page for item in ALIKE[:4]), kind

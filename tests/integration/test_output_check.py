@@ -16,6 +16,7 @@ from airflow_provider_personalize.failures import told_to_airflow
 from airflow_provider_personalize.operators.output_check import PersonalizeOutputCheckOperator
 from airflow_provider_personalize.quality import history
 from airflow_provider_personalize.quality.figures import OutputTable
+from airflow_provider_personalize.quality.queries import Query
 from tests.integration.load_support import line, load
 
 YESTERDAY, TODAY = {"run_date": "2026-11-21"}, {"run_date": "2026-11-22"}
@@ -245,11 +246,14 @@ def test_slices_without_statistics_are_not_compared_row_by_row(target, two_night
             type(opened).execute(opened, sql, values),
         )
         table.overlap(TODAY, YESTERDAY)
-        [(sql, values)] = statements
-        type(opened).execute(opened, f"EXPLAIN {sql}", values)
-        plan = str(opened.cursor.fetchall())
-    assert "Join" in plan
-    assert "Nested Loop" not in plan
+        table.covered_entities(Query("input_sql", "SELECT user_id FROM subscribers"), TODAY)
+        opened.execute = type(opened).execute.__get__(opened)
+        plans = []
+        for sql, values in statements:
+            opened.execute(f"EXPLAIN {sql}", values)
+            plans.append(str(opened.cursor.fetchall()))
+    assert any("Join" in plan for plan in plans)
+    assert not any("Nested Loop" in plan for plan in plans)
 
 
 @POSTGRES
@@ -811,3 +815,11 @@ class TestWhatIsSaidWhenTheFileIsParsed:
         target = type("Target", (), {"conn_id": airflow_connection("db", "sqlite:////home/x.db")})
         with pytest.raises(InvalidRequestError, match="checks: expected figures among"):
             check(target, checks="{{ x }}", rendered={"checks": '{"coverage": {"geq_to": 1}}'})
+
+
+@DATABASES
+def test_lists_for_everybody_are_compared_too(target, output):
+    for night, items in ((YESTERDAY, ["a", "b"]), (TODAY, ["b", "c", "a", "d"])):
+        load(target, output.write(line(None, *items)), write_mode="replace_slice", extra_columns=night)
+    figures = check(target, extra_columns=TODAY)
+    assert (figures["entities"], figures["rows"], figures["overlap"]) == (1, 4, 0.5)
