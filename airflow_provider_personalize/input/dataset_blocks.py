@@ -16,7 +16,7 @@ import re
 from typing import Any, NamedTuple
 
 from airflow_provider_personalize.input.dataset import DatasetRows
-from airflow_provider_personalize.input.dataset_values import CLOCK_TOLERANCE, MAX_CATEGORY_LENGTH
+from airflow_provider_personalize.input.dataset_values import CLOCK_TOLERANCE, DATES, MAX_CATEGORY_LENGTH
 from airflow_provider_personalize.service.recipes import MAX_ID_LENGTH
 from airflow_provider_personalize.service.schemas import Field
 
@@ -131,6 +131,7 @@ class DatasetBlocks:
         # What begins with 0 has a digit too many.
         return (
             bool((seconds <= self._rows.now + CLOCK_TOLERANCE).all())
+            and not ((seconds >= DATES.start) & (seconds < DATES.stop)).any()
             and not ((data[starts] == ord("0")) & (lengths > 1)).any()
         )
 

@@ -17,7 +17,7 @@ from typing import Any
 from uuid import UUID
 
 from airflow_provider_personalize.arguments import shown
-from airflow_provider_personalize.input.values import as_list, check_characters, id_text, number_text
+from airflow_provider_personalize.input.values import as_list, check_characters, check_exact, id_text, number_text
 from airflow_provider_personalize.service.schemas import Field
 
 #: The most characters of one category.
@@ -26,6 +26,8 @@ MAX_CATEGORY_LENGTH = 1_000
 CLOCK_TOLERANCE = 300
 #: Epoch seconds that no moment of any data has: the year 5138, or 1973 where they are milliseconds.
 _NEVER_SECONDS = 1e11
+#: Numbers that are dates, as 20261122 is, rather than seconds of August in 1970.
+DATES = range(1900_01_01, 2100_00_00)
 #: The smallest and the largest whole number of each type.
 WHOLE_NUMBERS = {"int": (-(2**31), 2**31 - 1), "long": (-(2**63), 2**63 - 1)}
 _BOOLEANS: Mapping[object, str] = {
@@ -83,6 +85,7 @@ def epoch_seconds(value: Any) -> int:
         case int():
             return value
         case float() | Decimal() if math.isfinite(value):
+            check_exact(value, "epoch seconds")
             return math.floor(value)
         case str() if _NUMBER.fullmatch(value.strip()):
             return math.floor(Decimal(value.strip()))
@@ -99,10 +102,15 @@ def epoch_seconds(value: Any) -> int:
 
 def _moment_text(value: Any, now: float) -> str:
     seconds = epoch_seconds(value)
+    is_number = _NUMBER.fullmatch(value.strip()) if isinstance(value, str) else not isinstance(value, date)
     if seconds < 0:
         raise ValueError(f"expected a moment since 1970, got {_shown(value)}; leave such rows out in the query.")
+    if is_number and seconds in DATES and _is_date(str(seconds)):
+        raise ValueError(
+            f"expected a timestamp, a date or epoch seconds, got {_shown(value)}, which looks like a date; make it one "
+            "in the query."
+        )
     if seconds > now + CLOCK_TOLERANCE:
-        is_number = _NUMBER.fullmatch(value.strip()) if isinstance(value, str) else not isinstance(value, date)
         for parts, unit in ((1e3, "milliseconds"), (1e6, "microseconds"), (1e9, "nanoseconds")):
             if is_number and seconds > _NEVER_SECONDS and seconds / parts <= now + CLOCK_TOLERANCE:
                 raise ValueError(
@@ -114,6 +122,14 @@ def _moment_text(value: Any, now: float) -> str:
             "mend the time zone in the query."
         )
     return str(seconds)
+
+
+def _is_date(digits: str) -> bool:
+    try:
+        date.fromisoformat(digits)
+    except ValueError:
+        return False
+    return True
 
 
 def _joined(value: Any, what: str, write: Write) -> str:
@@ -176,6 +192,7 @@ def _whole_number(value: Any, type_: str) -> str:
         case int():
             number = value
         case float() | Decimal() if math.isfinite(value):
+            check_exact(value, "a whole number")
             number = Decimal(value)
         case datetime() | date() if type_ == "long":
             number = epoch_seconds(value)

@@ -23,6 +23,11 @@ from airflow_provider_personalize.service.recipes import MAX_ID_LENGTH
 #: From here on, a float does not hold every whole number, so it may stand for another id than the one that was stored.
 _INEXACT = 2.0**53
 
+
+class InexactFloat(float):
+    """A number of single precision that is too large to tell a whole number from the next one."""
+
+
 #: Ids that JSON writes as they are, with quotes between them.
 _PLAIN_ID = rf"[!#-\[\]-~]{{1,{MAX_ID_LENGTH}}}+"
 _PLAIN_IDS = re.compile(f'{_PLAIN_ID}(?>"{_PLAIN_ID})*+')
@@ -52,13 +57,24 @@ def check_characters(text: str, what: str) -> None:
         )
 
 
+def check_exact(value: Any, what: str) -> None:
+    """
+    Make sure that a number is the one that was stored.
+
+    :raises ValueError: with the reason, if another one may have been.
+    """
+    single = isinstance(value, InexactFloat)
+    if single or (isinstance(value, float) and abs(value) >= _INEXACT):
+        remedy = "double precision" if single else "text"
+        raise ValueError(
+            f"expected {what}, got float {float(value)!r}, which is too large for this type to be exact; "
+            f"cast the column to {remedy} or to a whole number in the query."
+        )
+
+
 def number_text(value: Any, what: str) -> str:
     """Return a number's digits: a whole number without decimals, however the database's type pads it."""
-    if isinstance(value, float) and abs(value) >= _INEXACT:
-        raise ValueError(
-            f"expected {what}, got {_shown(value)}, which is too large for this type to be exact; "
-            "cast the column to text or to a whole number in the query."
-        )
+    check_exact(value, what)
     number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
     if not number.is_finite():
         raise ValueError(f"expected {what}, got {_shown(value)}; leave such rows out in the query.")

@@ -12,14 +12,17 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
+from airflow_provider_personalize.input.values import InexactFloat
 from airflow_provider_personalize.sql.drivers import driver_of
 
 #: Makes a value of what the driver gives.
 Conversion = Callable[[Any], Any]
 
-_BPCHAR = 1042
-#: MySQL's flag of a column that is a set.
-_SET_FLAG = 2048
+_REAL, _BPCHAR = 700, 1042
+#: MySQL's flag of a column that is a set, and its type FLOAT.
+_SET_FLAG, _FLOAT = 2048, 4
+#: From here on, single precision does not hold every whole number; and MySQL writes only six digits of one.
+_SINGLE_INEXACT, _SIX_DIGITS = 2.0**24, 1e6
 # Followed through domains, of the array's elements: their name, category and the type below them.
 _TYPES = """
     WITH RECURSIVE below AS (
@@ -47,11 +50,12 @@ def postgres_conversions(cursor: Any | None, types: Sequence[int]) -> dict[int, 
     :param cursor: A cursor that gives rows as tuples, to ask about types; None where the server has but its own.
     :param types: The columns' types, as the query's description has them.
     """
+    known = {_REAL: _single, _BPCHAR: _without_padding}
+    conversions: dict[int, Conversion] = {index: known[kind] for index, kind in enumerate(types) if kind in known}
     asked = set(types) - _KNOWN
     if not asked or cursor is None:
-        return {index: _without_padding for index, kind in enumerate(types) if kind == _BPCHAR}
+        return conversions
     cursor.execute(_TYPES, (",".join(map(str, sorted(asked))),))
-    conversions: dict[int, Conversion] = {}
     for oid, is_array, delimiter, element, category in cursor.fetchall():
         convert = _conversion(is_array, delimiter, element, category)
         if convert:
@@ -59,12 +63,14 @@ def postgres_conversions(cursor: Any | None, types: Sequence[int]) -> dict[int, 
     return conversions
 
 
-def mysql_conversions(cursor: Any) -> dict[int, Conversion]:
+def other_conversions(cursor: Any) -> dict[int, Conversion]:
     """
-    Return what has to be done to which columns of MySQL: sets come as one text, ``a,b``.
+    Return what has to be done to which columns of other databases: MySQL's sets come as one text, ``a,b``, and MySQL's
+    and DuckDB's FLOAT as any number.
 
     :param cursor: A cursor that has executed the query, of any driver.
     """
+    flags: Sequence[int] = ()
     match driver_of(cursor):
         case "MySQLdb":
             flags = cursor.description_flags or ()
@@ -72,9 +78,21 @@ def mysql_conversions(cursor: Any) -> dict[int, Conversion]:
             flags = [field.flags for field in cursor._result.fields]
         case "mysql.connector":
             flags = [column[7] for column in cursor.description or ()]
+        case "duckdb":
+            types = [str(column[1]) for column in cursor.description or ()]
+            return {index: _single for index, kind in enumerate(types) if kind == "FLOAT"}
         case _:
             return {}
-    return {index: _set for index, flag in enumerate(flags) if flag & _SET_FLAG}
+    conversions: dict[int, Conversion] = {index: _set for index, flag in enumerate(flags) if flag & _SET_FLAG}
+    return conversions | {index: _six_digits for index, column in enumerate(cursor.description) if column[1] == _FLOAT}
+
+
+def _single(value: Any) -> Any:
+    return InexactFloat(value) if isinstance(value, float) and abs(value) >= _SINGLE_INEXACT else value
+
+
+def _six_digits(value: Any) -> Any:
+    return InexactFloat(value) if isinstance(value, float) and abs(value) >= _SIX_DIGITS else value
 
 
 def _set(value: Any) -> Any:
@@ -90,6 +108,8 @@ def _conversion(is_array: bool, delimiter: str, element: int, category: str) -> 
         read = _without_padding
     elif category == "B":
         read = "t".__eq__
+    elif element == _REAL:
+        read = _single_element
     elif category == "N":
         read = _number
     if is_array:
@@ -102,6 +122,10 @@ def _without_padding(value: Any) -> Any:
     return value.rstrip(" ") if isinstance(value, str) else value
 
 
+def _single_element(value: Any) -> Any:
+    return _single(float(value) if isinstance(value, str) else value)
+
+
 def _number(text: str) -> Any:
     try:
         return Decimal(text)
@@ -112,8 +136,8 @@ def _number(text: str) -> Any:
 def _array(value: Any, delimiter: str, read: Conversion) -> Any:
     if isinstance(value, str):
         return read_array(value, delimiter, read)
-    if isinstance(value, list) and read is _without_padding:
-        return list(map(_without_padding, value))
+    if isinstance(value, list) and read in {_without_padding, _single_element}:
+        return list(map(read, value))
     return value
 
 

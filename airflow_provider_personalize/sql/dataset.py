@@ -86,10 +86,11 @@ def _expression(field: Field, column: str, oid: int) -> str | None:
     if oid in _MOMENTS and field.type == "long":
         # Exact for all that is no mistake, and twice as fast as what extract gives since PostgreSQL 14, a numeric.
         seconds = f"floor(date_part('epoch', {column}))::bigint"
-        # What has no seconds, as 'infinity', or is a mistake here, as the year 9999, is told as what it is.
+        # What has no seconds, as 'infinity', or is a mistake here, as the year 9999, is told as what it is; and so is
+        # what has seconds that could be a date's digits.
         has_seconds = f"isfinite({column})"
         if field.is_timestamp:
-            has_seconds = f"{column} >= '1970-01-01' AND {column} < '5000-01-01'"
+            has_seconds = f"{column} > '1971-01-01' AND {column} < '5000-01-01'"
         return f"CASE WHEN {has_seconds} THEN {seconds}::text ELSE {column}::text END"
     known = {"int": _INTEGERS, "long": _INTEGERS, "boolean": _BOOLEAN}.get(field.type, _INTEGERS | _NUMBERS)
     if field.type == "string":

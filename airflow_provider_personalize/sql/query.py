@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_personalize.compat import BaseHook
 from airflow_provider_personalize.exceptions import InvalidRequestError
-from airflow_provider_personalize.sql.column_types import Conversion, mysql_conversions, postgres_conversions
+from airflow_provider_personalize.sql.column_types import Conversion, other_conversions, postgres_conversions
 from airflow_provider_personalize.sql.drivers import driver_of, is_postgres
 from airflow_provider_personalize.sql.statements import read_only, single_statement
 
@@ -208,7 +208,7 @@ class _MadeFetch:
 
     def __init__(self, cursor: Any) -> None:
         self._cursor = cursor
-        self._conversions = mysql_conversions(cursor)
+        self._conversions = other_conversions(cursor)
 
     def __call__(self, count: int) -> tuple[RowBatch, Any]:
         rows = self._cursor.fetchmany(count)

@@ -500,3 +500,48 @@ def test_sets_of_mysql_are_lists(mysql, airflow_connection):
         assert lines("SELECT id AS user_id, genres AS item_list FROM tastes") == [
             {"userId": "1", "itemList": genres}
         ], client
+
+
+def expect_exact_singles(columns: str, limit: int) -> None:
+    """Ids in a column of single precision go out up to a limit, and are refused from there on."""
+    sql = f"SELECT {columns} AS user_id FROM singles WHERE id = "
+    assert lines(f"{sql}{limit - 1}") == [{"userId": str(limit - 1)}]
+    for number in (limit, 123456789):
+        with pytest.raises(InvalidLineError, match="too large for this type to be exact; cast the column to double"):
+            lines(f"{sql}{number}")
+        with pytest.raises(InvalidLineError, match="too large for this type to be exact"):
+            lines(
+                f"SELECT 'u' AS user_id, {columns} AS year FROM singles WHERE id = {number}",
+                filter_values={"Y": "year"},
+            )
+
+
+def test_ids_that_single_precision_does_not_hold_are_refused_by_postgresql(pg):
+    pg.execute("CREATE DOMAIN single AS real; CREATE TABLE singles (id int, a real, b single, c real[])")
+    for number in (2**24 - 1, 2**24, 123456789):
+        pg.execute(f"INSERT INTO singles VALUES ({number}, {number}, {number}, ARRAY[{number}])")
+    expect_exact_singles("a", 2**24)
+    expect_exact_singles("b", 2**24)
+    with pytest.raises(InvalidLineError, match="too large for this type to be exact"):
+        lines("SELECT 'u' AS user_id, c AS item_list FROM singles WHERE id = 123456789")
+    # The remedy works, and tells what was stored.
+    assert lines("SELECT a::float8 AS user_id FROM singles WHERE id = 123456789") == [{"userId": "123456792"}]
+    assert lines("SELECT a::bigint AS user_id FROM singles WHERE id = 123456789") == [{"userId": "123456792"}]
+
+
+def test_ids_that_single_precision_does_not_hold_are_refused_by_duckdb(duck):
+    duck("CREATE TABLE singles (id integer, a float)")
+    for number in (2**24 - 1, 2**24, 123456789):
+        duck(f"INSERT INTO singles VALUES ({number}, {number})")
+    expect_exact_singles("a", 2**24)
+    assert lines("SELECT a::double AS user_id FROM singles WHERE id = 123456789") == [{"userId": "123456792"}]
+
+
+@pytest.mark.parametrize("client", ["mysqlclient", "mysql-connector-python"])
+def test_ids_of_which_mysql_writes_six_digits_are_refused(mysql, airflow_connection, client):
+    airflow_connection("db", mysql_connection(mysql.port, client=client))
+    mysql.execute("CREATE TABLE singles (id int, a float)")
+    for number in (10**6 - 1, 10**6, 123456789):
+        mysql.execute(f"INSERT INTO singles VALUES ({number}, {number})")
+    expect_exact_singles("a", 10**6)
+    assert lines("SELECT CAST(a AS DOUBLE) AS user_id FROM singles WHERE id = 123456789") == [{"userId": "123456792"}]

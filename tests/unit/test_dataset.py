@@ -17,7 +17,7 @@ from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.input import dataset_blocks
 from airflow_provider_personalize.input.dataset import DatasetRows
 from airflow_provider_personalize.input.dataset_blocks import DatasetBlocks
-from airflow_provider_personalize.input.values import id_text
+from airflow_provider_personalize.input.values import InexactFloat, id_text
 from airflow_provider_personalize.service.schemas import DatasetSchema, Field
 
 NOW = 1_760_000_000.0
@@ -147,6 +147,10 @@ def test_timestamps_of_any_type_are_epoch_seconds(value, seconds):
         (1_700_000_000_000, "which looks like milliseconds; divide by 1,000 in the query"),
         ("1700000000000", "which looks like milliseconds"),
         (1_700_000_000_000_000, "which looks like microseconds"),
+        (2024_02_29, "got int 20240229, which looks like a date; make it one in the query"),
+        ("20240229", "got '20240229', which looks like a date"),
+        (Decimal("20240229.0"), "which looks like a date"),
+        (InexactFloat(1_700_000_000.0), "too large for this type to be exact; cast the column to double precision"),
         (int(NOW) + 3600, "which is in the future"),
         (datetime(2099, 1, 1), "got datetime 2099-01-01 00:00:00, which is in the future"),
         (date(9999, 12, 31), "got date 9999-12-31, which is in the future"),
@@ -237,6 +241,7 @@ def test_impressions_are_ids():
         ("double", 3, "3"),
         ("double", "2.5", "2.5"),
         ("double", " 1E+3 ", "1E+3"),
+        ("double", InexactFloat(2.0**24), "16777216.0"),
         ("double", 1.7e308, "1.7e+308"),
         # As PostgreSQL writes the largest real.
         ("float", 3.4028235e38, "3.4028235e+38"),
@@ -272,6 +277,8 @@ def test_numbers_and_booleans(type_, value, text):
         ),
         ("long", 2**63, "as the type long holds"),
         ("int", 1.5, "expected a whole number, got float 1.5"),
+        ("long", 2.0**53, "got float 9007199254740992.0, which is too large for this type to be exact"),
+        ("long", InexactFloat(2.0**24), "cast the column to double precision or to a whole number"),
         ("boolean", "maybe", "expected true or false, got 'maybe'"),
         ("boolean", 2, "expected true or false, got int 2"),
         (
