@@ -109,6 +109,9 @@ def test_a_part_that_is_staged_again_replaces_what_it_has_staged(target, output)
     done = publish(target, [parts[0], parts[2]], **kept)
     assert target.execute("SELECT count(*) FROM recs") == [(done["rows"],)]
     assert len(rejects(target)[0]) == done["rejects"] == 10
+    # What the parts did not send with each row is no default of the table's afterwards.
+    assert target.execute("SELECT DISTINCT run_date::text FROM recs") == [("2026-11-22",)]
+    assert target.execute("SELECT count(*) FROM pg_attrdef") == [(0,)]
 
 
 @POSTGRES

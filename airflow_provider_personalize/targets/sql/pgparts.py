@@ -3,17 +3,19 @@ PostgreSQL in parallel: several tasks fill one new table, which one task attache
 
 PostgreSQL has one partition for a value of the key. So the tables of two parts could not both become the partition of
 a slice, unless its rows told them apart by one more column. All parts therefore write to one new table, in transactions
-of their own, side by side (that takes as long as tables of their own, within a few percent: tests/benchmarks). Until
-the table is attached it has a column for the number of the part, so that a part that is staged again replaces what it
-has staged before; dropping the column then takes no time.
+of their own, side by side (that takes as long as tables of their own, within a few percent: tests/benchmarks).
+
+A part is noted in the ledger by the transaction that writes its rows, and each row names its transaction (``xmin``): by
+that, a part that is staged again replaces what it has staged before. What all rows of the slice share is the default of
+their columns until the table is attached, so that no part has to send it with each row.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.output.rows import Batch, Column, Reject
@@ -27,12 +29,8 @@ from airflow_provider_personalize.targets.sql.pgpartition import Partitioned, lo
 from airflow_provider_personalize.targets.sql.postgres import PostgresTarget
 from airflow_provider_personalize.targets.sql.records import LEDGER, LoadRecords
 
-#: The column that tells the parts apart while they are staged.
-PART = "personalize_part"
 #: The constraint that spares ATTACH PARTITION a look at the rows.
 _SLICE = "personalize_slice"
-#: Types of the columns that a new table has.
-_PART_TYPE = "smallint"
 
 
 class PostgresParts(PostgresTarget):
@@ -101,8 +99,9 @@ class PostgresParts(PostgresTarget):
         self.records.create()
         self.table.connection.commit()
         counted = CountedBatches(batches)
-        plan = replace(self.plan, extra={**self.plan.extra, PART: part})
-        target = _Part(self._stage, plan, create_table=False, rejects_table=self._rejects_table)
+        noted = self._noted(part)
+        target = _Part(self._stage, self.plan, create_table=False, rejects_table=self._rejects_table)
+        target.load_id = noted.load_id
         target.records.objects = self._objects
         if self.columns:
             target.prepare(self.columns)
@@ -112,7 +111,6 @@ class PostgresParts(PostgresTarget):
         else:
             target.begin()
             target.lock()
-        noted = self._noted(part)
         noted.forget()
         noted.note(LoadCounts(rows=counted.rows))
         target.records.keep(rejects)
@@ -126,7 +124,6 @@ class PostgresParts(PostgresTarget):
         key = self._partitioned.key if self._partitioned else next(iter(self.plan.extra))
         if self._partitioned is None:
             self._create_partitioned(key)
-        self.table.execute(f"ALTER TABLE {self._stage.quoted} DROP COLUMN {self.table.quote(PART)}")
         try:
             bound = f"FOR VALUES IN ({self._value(key)})"
             self.table.execute(f"ALTER TABLE {self.table.quoted} ATTACH PARTITION {self._stage.quoted} {bound}")
@@ -135,7 +132,8 @@ class PostgresParts(PostgresTarget):
                 f"PostgreSQL does not attach the new partition to it: {str(error).strip()}. Change the table, or load "
                 "the slice in one task, without parts."
             ) from error
-        self.table.execute(f"ALTER TABLE {self._stage.quoted} DROP CONSTRAINT {_SLICE}")
+        own = "".join(f", ALTER COLUMN {self.table.quote(name)} DROP DEFAULT" for name in self.plan.extra)
+        self.table.execute(f"ALTER TABLE {self._stage.quoted} DROP CONSTRAINT {_SLICE}{own}")
         self._forget_notes()
         self._noted().note(counts)
         self.table.connection.commit()
@@ -154,18 +152,20 @@ class PostgresParts(PostgresTarget):
         """Create the table that takes the parts, where another part has not."""
         if self._stage.look():
             return
-        stage, part = self._stage.quoted, f"{self.table.quote(PART)} {_PART_TYPE}"
+        stage = self._stage.quoted
         if self._partitioned is None:
             self.table.create(stage, self._wanted())
-            self.table.execute(f"ALTER TABLE {stage} ADD COLUMN {part}")
         else:
             like = "INCLUDING ALL EXCLUDING IDENTITY EXCLUDING STATISTICS EXCLUDING COMMENTS"
-            self.table.execute(f"CREATE TABLE {stage} (LIKE {self.table.quoted} {like}, {part})")
+            self.table.execute(f"CREATE TABLE {stage} (LIKE {self.table.quoted} {like})")
         self._stage.look()
         key = self._partitioned.key if self._partitioned else next(iter(self.plan.extra))
         name, value = self.table.quote(key), self._value(key)
         is_value = f"{name} IS NULL" if value == "NULL" else f"{name} IS NOT NULL AND {name} = {value}"
-        self.table.execute(f"ALTER TABLE {stage} ADD CONSTRAINT {_SLICE} CHECK ({is_value})")
+        own = "".join(
+            f", ALTER COLUMN {self.table.quote(name)} SET DEFAULT {self._value(name)}" for name in self.plan.extra
+        )
+        self.table.execute(f"ALTER TABLE {stage} ADD CONSTRAINT {_SLICE} CHECK ({is_value}){own}")
 
     def _wanted(self) -> dict[str, str]:
         columns = {column.name: column.type for column in self.columns}
@@ -214,11 +214,25 @@ class PostgresParts(PostgresTarget):
 class _Part(PostgresTarget):
     """The rows of one part, in the table that takes all of them."""
 
+    #: The key of the part's note in the ledger.
+    load_id = ""
+
     def lock(self) -> None:
         """Wait for an earlier try of the same part, and for nobody else."""
-        name = f"airflow-provider-personalize {self.table.name} {self.plan.extra[PART]}"
+        name = f"airflow-provider-personalize {self.table.name} {self.load_id}"
         key = hashlib.sha256(name.encode()).digest()[:8]
         self.table.execute(f"SELECT pg_advisory_xact_lock({VALUE}::bigint)", [int.from_bytes(key, signed=True)])
+
+    @property
+    def constants(self) -> Mapping[str, Any]:
+        """None: they are the columns' defaults."""
+        return {}
+
+    def delete_old(self) -> None:
+        """Delete what the transaction has written that noted an earlier try of the part."""
+        ledger, load_id = self.table.qualified(LEDGER), self.table.quote("load_id")
+        noted_by = f"SELECT xmin FROM {ledger} WHERE {load_id} = {VALUE}"
+        self.table.execute(f"DELETE FROM {self.table.quoted} WHERE xmin = ({noted_by})", [self.load_id])
 
 
 def staged_name(table: SqlTable, plan: LoadPlan) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from airflow_provider_personalize.output.rows import Batch, Column
@@ -89,7 +89,7 @@ class PostgresTarget(SqlTarget):
         columns = copy_order(self.columns)
         types = [self.table.pg_types[column.name].name for column in columns]
         encoder = RowEncoder(columns, types, self._constants(), self._lengths())
-        self._copy(self.table.quoted, [*self.plan.extra, *(column.name for column in columns)], encoder(batches))
+        self._copy(self.table.quoted, [*self.constants, *(column.name for column in columns)], encoder(batches))
         self.taken = self.counted()
 
     def checked(self, batches: Iterator[Batch]) -> Iterator[Batch]:
@@ -211,6 +211,11 @@ class PostgresTarget(SqlTarget):
         return {column.field: length for column in texts if (length := self.table.column_type(column.name).length)}
 
     @property
+    def constants(self) -> Mapping[str, Any]:
+        """The columns, and their values, that a COPY into the table writes into each row."""
+        return self.plan.extra
+
+    @property
     def _goes_aside(self) -> bool:
         direct = all(map(self._is_direct, self.columns))
         return self.plan.write_mode == "merge" or not direct or not self.table.facts.takes_copy
@@ -218,7 +223,7 @@ class PostgresTarget(SqlTarget):
     def _constants(self) -> list[bytes | None]:
         """Return the values of ``extra_columns`` in binary, which the server writes for the columns' types."""
         constants: list[bytes | None] = []
-        for name, value in self.plan.extra.items():
+        for name, value in self.constants.items():
             sent = f"{self.table.pg_types[name].send}({self.table.cast(VALUE, name)})"
             self.table.execute(f"SELECT {sent}", [self.table.bound(self.table.held(name, value))])
             sent = self.table.cursor.fetchone()[0]
