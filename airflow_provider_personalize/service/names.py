@@ -141,6 +141,11 @@ def check_kms_key_arn(value: str, *, parameter: str = "KMS key") -> None:
         )
 
 
+#: The kinds, by the type that their ARNs have and the number of parts of their names. A thousand waits that begin at
+#: once ask for thousands.
+_KINDS_BY_PLACE = {(kind.arn_type, kind.arn_parts): kind for kind in KINDS}
+
+
 def kind_of(arn: str, *, parameter: str = "resource_arn", among: Sequence[ResourceKind] = KINDS) -> ResourceKind:
     """
     Return the kind of the resource that an ARN names.
@@ -152,9 +157,8 @@ def kind_of(arn: str, *, parameter: str = "resource_arn", among: Sequence[Resour
     """
     parsed = parse_arn(arn, parameter=parameter)
     # The ARN of a solution's version is the solution's with one more part.
-    place = parsed.resource_type, len(parsed.resource_id.split("/"))
-    found = next((kind for kind in KINDS if (kind.arn_type, kind.arn_parts) == place), None)
-    if found is None or found not in among:
+    found = _KINDS_BY_PLACE.get((parsed.resource_type, parsed.resource_id.count("/") + 1))
+    if found is None or (among is not KINDS and found not in among):
         expected = " or ".join(kind.words.replace(" ", "-") for kind in among) if among is not KINDS else "resource"
         got = found.words.replace(" ", "-") if found else parsed.resource_type
         raise InvalidRequestError(f"{parameter}: expected the ARN of a {expected}, got one of a {got}: {arn!r}.")
