@@ -147,6 +147,24 @@ def test_an_identity_column_by_default_takes_ours(target, output):
     assert target.read() == rows("u", "a", "b")
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_what_a_domain_or_a_trigger_fills_may_be_left_out(target, output, mode):
+    target.execute(
+        f"""
+        CREATE DOMAIN country AS text DEFAULT 'nz' NOT NULL;
+        CREATE TABLE recs ({COLUMNS}, run_date date, sold_in country NOT NULL, owner text NOT NULL);
+        CREATE FUNCTION own() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.owner := ''us''; RETURN NEW; END';
+        CREATE TRIGGER own BEFORE INSERT ON recs FOR EACH ROW EXECUTE PROCEDURE own();
+        """
+    )
+    load(target, output.write(line("u", "a")), write_mode=mode, extra_columns=EXTRA)
+    assert target.execute("SELECT user_id, item_id, sold_in, owner FROM recs") == [("u", "a", "nz", "us")]
+    target.execute("ALTER TABLE recs DISABLE TRIGGER own")
+    with pytest.raises(TableMismatchError, match="owner are NOT NULL without a default"):
+        load(target, output.write(line("v", "a"), name="v.out"), write_mode=mode, extra_columns=EXTRA)
+    assert target.execute("SELECT user_id FROM recs") == [("u",)]
+
+
 def test_autocommit_of_the_connection_does_not_matter(postgres, airflow_connection, output, monkeypatch, driver):
     # Airflow's hook hands a connection's extras to the driver; psycopg 2 knows this one as an attribute alone.
     target = PostgresTarget(postgres, airflow_connection("target", postgres.uri))
