@@ -61,14 +61,9 @@ class ComparedTable(OutputTable):
         scores: bool = False,
     ) -> None:
         super().__init__(table, values, column_names)
-        self._rank = self._found("rank", column_names or {})
         self._score = self._found("score", column_names or {}) if scores else None
         if scores and self._score is None:
             raise table.mismatch("expected a column of scores to compare, but it has none. Leave compare_scores out.")
-
-    def _found(self, column: str, names: Mapping[str, str | None]) -> str | None:
-        name = names.get(column, column)
-        return name if name and self._table.fold(name) in self._table.existing else None
 
     def has_rows(self, values: Mapping[str, Any]) -> bool:
         """Return whether a slice has rows."""

@@ -50,6 +50,11 @@ class OutputTable:
         if not table.look():
             raise table.mismatch("expected it to exist, but it does not. Load it first.")
         self.kind, self.entity, self.item = self._columns(dict(column_names or {}))
+        self._rank = self._found("rank", column_names or {})
+
+    def _found(self, column: str, names: Mapping[str, str | None]) -> str | None:
+        name = names.get(column, column)
+        return name if name and self._table.fold(name) in self._table.existing else None
 
     def _columns(self, names: dict[str, str | None]) -> tuple[RowKind, str, str]:
         for kind in _KINDS:
@@ -70,14 +75,21 @@ class OutputTable:
         where, bound = self._where(values)
         entity, item = self._table.exact(self.entity), self._table.exact(self.item)
         table = f"FROM {self._table.quoted}{where}"
+        # An entity of several lists, as of lines with other filter values, may have an item several times. Only then
+        # are items counted the long way.
+        repeats = f"CASE WHEN COUNT(*) > MAX({self._table.quote(self._rank)}) THEN 1 ELSE 0 END" if self._rank else "1"
         results = self._query(
-            f"SELECT results, COUNT(*) FROM (SELECT COUNT(*) AS results {table} GROUP BY {entity}) counted "
+            "SELECT results, COUNT(*), SUM(repeats) FROM ("
+            f"SELECT COUNT(*) AS results, {repeats} AS repeats {table} GROUP BY {entity}) counted "
             "GROUP BY results ORDER BY results",
             bound,
         )
         [(items,)] = self._query(f"SELECT COUNT(*) FROM (SELECT DISTINCT {item} AS i {table}) items", bound)
         return Slice(
-            dict(values), {int(n): int(count) for n, count in results}, int(items), self._most(self.item, values)
+            dict(values),
+            {int(n): int(count) for n, count, _ in results},
+            int(items),
+            self._most(self.item, values, entities=any(int(repeated) for _, _, repeated in results)),
         )
 
     def value_before(self, column: str, value: Any) -> Any:
@@ -115,7 +127,7 @@ class OutputTable:
 
     def items_of(self, items: Iterable[str], values: Mapping[str, Any]) -> dict[str, int]:
         """Return how many entities of a slice have each of these items."""
-        return self._counts(self.item, items, values)
+        return self._counts(self.item, items, values, entities=True)
 
     def segments(
         self, values: Mapping[str, Any], before: Mapping[str, Any] | None
@@ -130,26 +142,32 @@ class OutputTable:
         earlier = self._counts(self.entity, [entity for entity, _ in most], before) if before else None
         return [(entity, count, earlier.get(entity, 0) if earlier is not None else None) for entity, count in most]
 
-    def _most(self, column: str, values: Mapping[str, Any]) -> list[tuple[str, int]]:
+    def _most(self, column: str, values: Mapping[str, Any], *, entities: bool = False) -> list[tuple[str, int]]:
         """Return the most frequent values of a column in a slice, as text, each with the number of its rows."""
-        return self._numbers(column, *self._where(values), f"ORDER BY n DESC, e LIMIT {TOP_ITEMS}")
+        end = f"ORDER BY n DESC, e LIMIT {TOP_ITEMS}"
+        return self._numbers(column, *self._where(values), end, entities=entities)
 
-    def _counts(self, column: str, texts: Iterable[str], values: Mapping[str, Any]) -> dict[str, int]:
+    def _counts(
+        self, column: str, texts: Iterable[str], values: Mapping[str, Any], *, entities: bool = False
+    ) -> dict[str, int]:
         """Return how many rows of a slice have each of these values in a column, compared as text."""
         wanted = list(texts)
         if not wanted:
             return {}
         where, bound = self._where(values)
         where = f"{where} {'AND' if where else 'WHERE'} {self._is_among(column, wanted)}"
-        return dict(self._numbers(column, where, [*bound, *wanted]))
+        return dict(self._numbers(column, where, [*bound, *wanted], entities=entities))
 
-    def _numbers(self, column: str, where: str, bound: list[Any], end: str = "") -> list[tuple[str, int]]:
-        """Return how many rows have each value of a column, as text."""
-        exact = self._table.exact(column)
+    def _numbers(
+        self, column: str, where: str, bound: list[Any], end: str = "", *, entities: bool
+    ) -> list[tuple[str, int]]:
+        """Return how many rows, or how many different entities, have each value of a column, as text."""
+        each = f"DISTINCT {self._table.exact(self.entity)} AS x, " if entities else ""
         return _pairs(
             self._query(
-                f"SELECT CAST(e AS {self._table.text_cast}), n FROM (SELECT {exact} AS e, COUNT(*) AS n "
-                f"FROM {self._table.quoted}{where} GROUP BY {exact}) counted {end}",
+                f"SELECT CAST(e AS {self._table.text_cast}), n FROM (SELECT e, COUNT(*) AS n FROM ("
+                f"SELECT {each}{self._table.exact(column)} AS e FROM {self._table.quoted}{where}) every_row "
+                f"GROUP BY e) counted {end}",
                 bound,
             )
         )

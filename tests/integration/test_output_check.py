@@ -823,3 +823,31 @@ def test_lists_for_everybody_are_compared_too(target, output):
         load(target, output.write(line(None, *items)), write_mode="replace_slice", extra_columns=night)
     figures = check(target, extra_columns=TODAY)
     assert (figures["entities"], figures["rows"], figures["overlap"]) == (1, 4, 0.5)
+
+
+@DATABASES
+@pytest.mark.parametrize("names", [{}, {"rank": None}], ids=["ranks", "no_ranks"])
+def test_an_item_that_an_entity_has_in_several_lists_counts_once(target, output, tmp_path, names):
+    def filtered(genre, user, *items):
+        record = {"userId": user, "filterValues": {"G": genre}}
+        return json.dumps({"input": record, "output": {"recommendedItems": items}})
+
+    lines = [filtered(genre, "u", "a", "b") for genre in "xyz"] + [filtered("x", "v", "c"), line(None, "c")]
+    for night in (YESTERDAY, TODAY):
+        load(target, output.write(*lines), write_mode="replace_slice", extra_columns=night, column_names=names)
+    report = tmp_path / "page.html"
+    figures = check(
+        target,
+        extra_columns=TODAY,
+        column_names=names,
+        checks={"top_item_share": {"leq_to": 0.7}},
+        report_uri=str(report),
+    )
+    assert (figures["entities"], figures["max_results"], figures["top_item"]) == (3, 6, "c")
+    assert figures["top_item_share"] == figures["previous"]["top_item_share"] == 2 / 3
+    page = report.read_text(encoding="utf-8")
+    # The line marks the share before, which is the same.
+    assert re.findall(r'<i style="width: ([\d.]+)%"></i><u style="left: ([\d.]+)%">', page)[:2] == [
+        ("100.0", "100.0"),
+        ("50.0", "50.0"),
+    ]
