@@ -18,9 +18,11 @@ NAME_MAX = 63
 _HASHES_SINCE = 110_000
 
 
+#: Settings that cost more than they save where all rows of two slices are compared.
+_HINDERING = ("jit", "enable_mergejoin")
 #: What gives a transaction's statements memory for many groups, unless they have it.
 _MORE_MEMORY = (
-    ", set_config('work_mem', "
+    "SELECT set_config('work_mem', "
     "greatest(pg_size_bytes(current_setting('work_mem')), 64 * 1024 * 1024) / 1024 || 'kB', true)"
 )
 
@@ -61,8 +63,16 @@ class PostgresTable(SqlTable):
         read_only(self.connection)
         self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         # Until the table's next ANALYZE, a slice that was just loaded is thought to have a row or none, and each of its
-        # rows would be compared with each of the other slice's. Not all that resembles PostgreSQL has the setting.
-        self.execute("SELECT set_config(name, 'off', true) FROM pg_catalog.pg_settings WHERE name = 'enable_nestloop'")
+        # rows would be compared with each of the other slice's.
+        self._switch_off("enable_nestloop")
+
+    def _switch_off(self, *settings: str) -> None:
+        """Switch settings off for this transaction. Not all that resembles PostgreSQL has them, nor each version."""
+        self.execute(
+            "SELECT set_config(name, 'off', true) FROM pg_catalog.pg_settings "
+            f"WHERE name IN ({', '.join([VALUE] * len(settings))})",
+            settings,
+        )
 
     def describe(self) -> Mapping[str, TableColumn] | None:
         """Return the columns, from the catalogue, and note how each is written."""
@@ -114,10 +124,9 @@ class PostgresTable(SqlTable):
 
         A join of all rows is faster with less memory, which makes it one of many small parts.
         """
-        self.execute(
-            "SELECT set_config('jit', 'off', true), set_config('enable_mergejoin', 'off', true)"
-            + (_MORE_MEMORY if groups else "")
-        )
+        self._switch_off(*_HINDERING)
+        if groups:
+            self.execute(_MORE_MEMORY)
 
     joins_in_full: ClassVar[bool] = True
     finds_among: ClassVar[bool] = True

@@ -851,3 +851,10 @@ def test_an_item_that_an_entity_has_in_several_lists_counts_once(target, output,
         ("100.0", "100.0"),
         ("50.0", "50.0"),
     ]
+
+
+@POSTGRES
+def test_a_setting_that_the_server_has_not_is_no_obstacle(target, two_nights, monkeypatch):
+    """``jit``, for one, is of PostgreSQL 11."""
+    monkeypatch.setattr("airflow_provider_personalize.sql.postgres._HINDERING", ("jit", "of_a_later_version"))
+    assert check(target, extra_columns=TODAY)["overlap"] == (2 / 3 + 0) / 2
