@@ -159,7 +159,7 @@ class ComparedTable(OutputTable):
     def _rows(self, now: Mapping[str, Any], before: Mapping[str, Any] | None) -> tuple[str, list[Any]]:
         """Return the query for the rows of one slice or of two, ``side`` 1 and 0, and what is to be bound in it."""
         rank = self._table.quote(self._rank) if self._rank else "0"
-        score = self._table.quote(self._score) if self._score else "NULL"
+        score = self._table.exact_number(self._score) if self._score else "NULL"
         entity, item = self._table.exact_text(self.entity), self._table.exact_text(self.item)
         columns = f"{entity} AS e, {rank} AS r, {item} AS i, {score} AS s"
 

@@ -136,6 +136,10 @@ class MySqlTable(SqlTable):
         """Return the bytes of the text, since in most collations spaces at the end, or capitals, do not count."""
         return bytes_of(self.quote(column))
 
+    def exact_number(self, column: str) -> str:
+        """Return single precision as a double: the server writes six digits of it, which is not all it has."""
+        return f"({self.quote(column)} + 0E0)" if self.column_type(column).is_single else self.quote(column)
+
     def short_key(self, text: str) -> str:
         """Return a number, of which the server makes an index for a join; of long texts it makes none."""
         return f"CAST({_hashed(text)} AS UNSIGNED)"

@@ -245,6 +245,10 @@ class SqlTable:
         """Return a column as text that is compared, and put in order, by nothing but its characters."""
         return f"CAST({self.quote(column)} AS {self.text_cast})"
 
+    def exact_number(self, column: str) -> str:
+        """Return a column of numbers with all the digits that it holds, however it is read."""
+        return self.quote(column)
+
     #: Whether :meth:`hash_of_rows` works.
     hashes: ClassVar[bool] = False
     #: What ends a subquery so that the database makes it by itself, and an index of it for a join, where it would

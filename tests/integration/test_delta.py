@@ -14,7 +14,7 @@ import pytest
 from airflow_provider_personalize.exceptions import InvalidRequestError
 from airflow_provider_personalize.failures import told_to_airflow
 from airflow_provider_personalize.transfers.personalize_delta import PersonalizeDeltaOperator
-from tests.integration.load_support import line, load
+from tests.integration.load_support import PostgresTarget, SqliteTarget, line, load
 
 YESTERDAY, TODAY = {"run_date": "2026-11-21"}, {"run_date": "2026-11-22"}
 DATABASES = pytest.mark.parametrize(
@@ -122,6 +122,25 @@ def test_many_changes_are_written_like_few(target, output, tmp_path, monkeypatch
 
     assert counts(delta(target, tmp_path)) == counts(few) == (1, len(now) - 1, 2)
     assert (tmp_path / "changes.jsonl").read_bytes() == written
+
+
+@DATABASES
+@pytest.mark.parametrize("exact", [False, True])
+def test_scores_of_single_precision_count_with_all_their_digits(target, output, tmp_path, exact):
+    """MySQL and MariaDB write six digits of a float, where these two scores are the same."""
+    earlier, later = 0.12345670163631439, 0.12345679104328156
+    kind = "real" if isinstance(target, (PostgresTarget, SqliteTarget)) else "float"
+    names = {"rank": "place"}
+    target.execute(
+        f"CREATE TABLE recs (run_date varchar(10), user_id varchar(9), place integer, item_id varchar(9), score {kind})"
+    )
+    for slice_of, score in ((YESTERDAY, earlier), (TODAY, later)):
+        lines = [line("u", "a", scores=[score]), line("none", "a", scores=[None])]
+        load(target, output.write(*lines), write_mode="replace_slice", extra_columns=slice_of, column_names=names)
+    done = delta(target, tmp_path, exact=exact, compare_scores=True, column_names=names)
+    assert counts(done) == (0, 1, 0)
+    [row] = read(tmp_path)
+    assert row["scores"] == [pytest.approx(later, rel=1e-8)]
 
 
 @DATABASES
