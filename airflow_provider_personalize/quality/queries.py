@@ -44,15 +44,16 @@ class Query(NamedTuple):
         if not self.parameters:
             table.execute(f"{before}{query}{after}", list(values))
             return
-        before, named = table.with_placeholders(before), isinstance(self.parameters, Mapping)
-        if named and table.placeholder != "%s":
-            table.cursor.execute(*self._named(table, before, query, after, values))
-            return
-        if named:
-            query, bound = self._in_order(query)
-        else:
-            bound = list(self.parameters)
-        table.cursor.execute(f"{before}{query}{table.with_placeholders(after)}", [*bound, *values])
+        with table.drivers_style():
+            before, named = table.with_placeholders(before), isinstance(self.parameters, Mapping)
+            if named and table.placeholder != "%s":
+                table.cursor.execute(*self._named(table, before, query, after, values))
+                return
+            if named:
+                query, bound = self._in_order(query)
+            else:
+                bound = list(self.parameters)
+            table.cursor.execute(f"{before}{query}{table.with_placeholders(after)}", [*bound, *values])
 
     def _in_order(self, query: str) -> tuple[str, list[Any]]:
         """

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from airflow_provider_personalize.sql.drivers import Database
@@ -29,6 +30,20 @@ class RedshiftTable(SqlTable):
         cursor = self.connection.cursor()
         cursor.paramstyle = "qmark"
         return cursor
+
+    def with_placeholders(self, sql: str) -> str:
+        """Return a statement with bound values as the cursor wants them; what is in quotes the driver leaves alone."""
+        return sql.replace(VALUE, self.placeholder)
+
+    @contextmanager
+    def drivers_style(self) -> Iterator[None]:
+        """Take ``%s`` for a bound value for a while."""
+        before = self.cursor.paramstyle, self.placeholder
+        self.cursor.paramstyle, self.placeholder = "format", "%s"
+        try:
+            yield
+        finally:
+            self.cursor.paramstyle, self.placeholder = before
 
     def begin_reading(self, values: Mapping[str, Any]) -> None:
         """Only read."""

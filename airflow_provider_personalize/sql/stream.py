@@ -37,7 +37,8 @@ def stream_rows(
         query = with_values(table.connection, sql, list(values))
         copy_csv(table.connection, query, lambda block: consume(csv.reader(io.StringIO(block.decode(), newline=""))))
         return
-    cursor = streaming_cursor(table.connection)
+    # Redshift's driver has no cursor that streams, and the table's own is the one that knows its placeholders.
+    cursor = table.open_cursor() if table.database == "redshift" else streaming_cursor(table.connection)
     try:
         cursor.execute(*((sql, list(values)) if values else (sql,)))
         while rows := cursor.fetchmany(FETCHED_ROWS):

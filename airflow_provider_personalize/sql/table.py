@@ -7,6 +7,7 @@ Identifiers are quoted, always; values are bound, always.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from typing import Any, ClassVar, NamedTuple
 
@@ -108,6 +109,10 @@ class SqlTable:
         if self.placeholder == "%s":
             sql = sql.replace("%", "%%")
         return sql.replace(VALUE, self.placeholder)
+
+    def drivers_style(self) -> AbstractContextManager[None]:
+        """Return a context in which bound values are written as the driver wants them of users."""
+        return nullcontext()
 
     def is_refusal(self, error: BaseException) -> bool:
         """Return whether an error of the driver says that values do not fit a column or a constraint."""

@@ -18,6 +18,7 @@ from airflow_provider_personalize.exceptions import (
 from airflow_provider_personalize.s3.upload_calls import Claim, PrefixCalls
 from airflow_provider_personalize.targets.sql import staged
 from airflow_provider_personalize.uris import S3Uri
+from tests.integration import test_delta, test_output_check
 from tests.integration.load_support import SqliteTarget, line, load, rows
 from tests.integration.warehouses import RedshiftTarget, parsed, snowflake
 
@@ -180,3 +181,32 @@ def test_other_databases_have_no_use_for_staging(output, s3, tmp_path, airflow_c
         load(SqliteTarget(path, connection), output.write(line("u", "a")), staging_uri=STAGING)
     with pytest.raises(InvalidRequestError, match=r"staging_uri: expected an S3 URI"):
         load(SqliteTarget(path, connection), output.write(line("u", "a")), staging_uri="file:///tmp/x/")
+
+
+TODAY = {"run_date": "2026-11-22"}
+
+
+@pytest.fixture
+def two_nights(warehouse, output):
+    for day, lines in (("21", [line("u", "a", "b"), line("gone", "a")]), ("22", [line("u", "a", "c"), line("v", "A")])):
+        load(warehouse, output.write(*lines), write_mode="replace_slice", extra_columns={"run_date": f"2026-11-{day}"})
+
+
+@pytest.mark.parametrize("parameters", [["x"], {"x": "x"}], ids=["list", "dict"])
+def test_the_output_check_takes_parameters_as_the_input_operator_does(warehouse, two_nights, parameters):
+    mark = "%s" if isinstance(parameters, list) else "%(x)s"
+    figures = test_output_check.check(
+        warehouse,
+        extra_columns=TODAY,
+        input_sql=f"SELECT 'u' AS user_id WHERE 'a' <> {mark}",
+        parameters=parameters,
+    )
+    assert (figures["input_entities"], figures["covered_entities"], figures["overlap"]) == (1, 1, 0.5)
+
+
+@pytest.mark.parametrize("what", ["entities", "items"])
+def test_what_has_changed(warehouse, two_nights, tmp_path, what):
+    done = test_delta.delta(warehouse, tmp_path, what=what)
+    assert (done["new"], done["changed"], done["gone"]) == {"entities": (1, 1, 1), "items": (2, 0, 2)}[what]
+    if what == "entities":
+        assert [row["items"] for row in test_delta.read(tmp_path)] == [[], ["a", "c"], ["A"]]

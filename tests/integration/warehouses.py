@@ -75,13 +75,13 @@ class _Cursor:
 
     def execute(self, operation: str, args: Any = None) -> None:
         vars(self).pop("rowcount", None)
-        self._statements.append(operation)
+        statement, _ = convert_paramstyle(self.paramstyle, operation)
+        self._statements.append(statement)
         if copy := _COPY.fullmatch(operation):
             for _, data in objects(copy["uri"]):
                 self._copy(copy["table"], data)
             return
         assert not operation.startswith("COPY"), operation
-        statement, _ = convert_paramstyle(self.paramstyle, operation)
         self._cursor.execute(re.sub(r"\$\d+", "%s", statement.replace("%", "%%")), args or ())
 
     def executemany(self, operation: str, param_sets: Any) -> None:
