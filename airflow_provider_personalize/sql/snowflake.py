@@ -13,6 +13,12 @@ from airflow_provider_personalize.sql.warehouse import COLUMNS_SQL, described
 _PLAIN = re.compile(r"[a-z_][a-z0-9_$]*")
 
 
+class _Exact(str):
+    """A name as Snowflake has it."""
+
+    __slots__ = ()
+
+
 class SnowflakeTable(SqlTable):
     """
     A table of Snowflake.
@@ -47,7 +53,7 @@ class SnowflakeTable(SqlTable):
 
     def fold(self, name: str) -> str:
         """Return the name as the catalogue has it."""
-        return name.upper() if _PLAIN.fullmatch(name) else name
+        return name.upper() if _PLAIN.fullmatch(name) and not isinstance(name, _Exact) else name
 
     def quote(self, name: str) -> str:
         """Return an identifier in quotes, as the catalogue has it."""
@@ -64,5 +70,5 @@ class SnowflakeTable(SqlTable):
         return self.cursor.fetchone() is not None
 
     def result_columns(self) -> list[str]:
-        """Return the names of the columns in lower case, as they are written without quotes."""
-        return [name.lower() for name in super().result_columns()]
+        """Return the names of the columns as Snowflake has them: a query may name one ``"userId"``, in quotes."""
+        return [_Exact(name) for name in super().result_columns()]

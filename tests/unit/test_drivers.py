@@ -8,6 +8,7 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
@@ -134,3 +135,16 @@ def test_a_copy_over_a_unix_socket_has_room_to_be_ahead_of_the_server() -> None:
         copy_from(Cursor(), "COPY", [b"rows"])
         assert servers.recv(8) == b"rows"
         assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) > before
+
+
+def test_snowflake_is_asked_for_the_columns_of_a_query_as_it_names_them() -> None:
+    """Without quotes, a query names a column in upper case; in quotes, as it is written there."""
+    from airflow_provider_personalize.sql.snowflake import SnowflakeTable
+
+    columns = ["USER_ID", "userId", "user_id", 'a"b']
+    table = object.__new__(SnowflakeTable)
+    table.cursor = SimpleNamespace(description=[(name,) for name in columns], fetchall=list)
+    found = table.result_columns()
+    assert found == columns
+    assert list(map(table.quote, found)) == ['"USER_ID"', '"userId"', '"user_id"', '"a""b"']
+    assert table.quote("user_id") == '"USER_ID"'
