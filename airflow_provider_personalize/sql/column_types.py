@@ -50,8 +50,7 @@ def postgres_conversions(cursor: Any | None, types: Sequence[int]) -> dict[int, 
     :param cursor: A cursor that gives rows as tuples, to ask about types; None where the server has but its own.
     :param types: The columns' types, as the query's description has them.
     """
-    known = {_REAL: _single, _BPCHAR: _without_padding}
-    conversions: dict[int, Conversion] = {index: known[kind] for index, kind in enumerate(types) if kind in known}
+    conversions = _known_conversions(types)
     asked = set(types) - _KNOWN
     if not asked or cursor is None:
         return conversions
@@ -63,10 +62,15 @@ def postgres_conversions(cursor: Any | None, types: Sequence[int]) -> dict[int, 
     return conversions
 
 
+def _known_conversions(types: Sequence[int]) -> dict[int, Conversion]:
+    known: dict[int, Conversion] = {_REAL: _single, _BPCHAR: _without_padding}
+    return {index: known[kind] for index, kind in enumerate(types) if kind in known}
+
+
 def other_conversions(cursor: Any) -> dict[int, Conversion]:
     """
-    Return what has to be done to which columns of other databases: MySQL's sets come as one text, ``a,b``, and MySQL's
-    and DuckDB's FLOAT as any number.
+    Return what has to be done to which columns of other databases: MySQL's sets come as one text, ``a,b``, Redshift's
+    CHAR comes with its padding, and single precision as any number.
 
     :param cursor: A cursor that has executed the query, of any driver.
     """
@@ -80,7 +84,10 @@ def other_conversions(cursor: Any) -> dict[int, Conversion]:
             flags = [column[7] for column in cursor.description or ()]
         case "duckdb":
             types = [str(column[1]) for column in cursor.description or ()]
-            return {index: _single for index, kind in enumerate(types) if kind == "FLOAT"}
+            # Also lists of them, of any length or one: FLOAT[], FLOAT[3].
+            return {index: _singles for index, kind in enumerate(types) if kind.partition("[")[0] == "FLOAT"}
+        case "redshift_connector":
+            return _known_conversions([column[1] for column in cursor.description or ()])
         case _:
             return {}
     conversions: dict[int, Conversion] = {index: _set for index, flag in enumerate(flags) if flag & _SET_FLAG}
@@ -89,6 +96,10 @@ def other_conversions(cursor: Any) -> dict[int, Conversion]:
 
 def _single(value: Any) -> Any:
     return InexactFloat(value) if isinstance(value, float) and abs(value) >= _SINGLE_INEXACT else value
+
+
+def _singles(value: Any) -> Any:
+    return list(map(_singles, value)) if isinstance(value, list | tuple) else _single(value)
 
 
 def _six_digits(value: Any) -> Any:

@@ -13,6 +13,7 @@ from airflow_provider_personalize.exceptions import InvalidLineError, InvalidReq
 from airflow_provider_personalize.input.rows import InputRows
 from airflow_provider_personalize.sql.query import database_hook, read_only, single_statement, stream_query
 from tests.integration.load_support import MySqlTarget
+from tests.integration.warehouses import RedshiftTarget
 
 if TYPE_CHECKING:
     from example_dags.demo.postgres import Database
@@ -535,6 +536,21 @@ def test_ids_that_single_precision_does_not_hold_are_refused_by_duckdb(duck):
         duck(f"INSERT INTO singles VALUES ({number}, {number})")
     expect_exact_singles("a", 2**24)
     assert lines("SELECT a::double AS user_id FROM singles WHERE id = 123456789") == [{"userId": "123456792"}]
+    for several in ("[a]", "[a]::float[1]", "array_value(a)"):
+        sql = f"SELECT 'u' AS user_id, {several} AS item_list FROM singles WHERE id = "
+        assert lines(f"{sql}{2**24 - 1}") == [{"userId": "u", "itemList": ["16777215"]}]
+        with pytest.raises(InvalidLineError, match="too large for this type to be exact"):
+            lines(f"{sql}123456789")
+
+
+def test_ids_of_redshift_through_its_own_driver(postgres, airflow_connection, monkeypatch):
+    airflow_connection("db", json.dumps({"conn_type": "redshift"}))
+    RedshiftTarget(postgres, "db", monkeypatch)
+    postgres.execute("CREATE TABLE singles (id int, a real)")
+    for number in (2**24 - 1, 2**24, 123456789):
+        postgres.execute(f"INSERT INTO singles VALUES ({number}, {number})")
+    expect_exact_singles("a", 2**24)
+    assert lines("SELECT 'a b'::char(10) AS user_id") == [{"userId": "a b"}]
 
 
 @pytest.mark.parametrize("client", ["mysqlclient", "mysql-connector-python"])

@@ -105,6 +105,9 @@ class _Cursor:
         return getattr(self._cursor, name)
 
 
+_Cursor.__module__ = "redshift_connector.cursor"
+
+
 class RedshiftTarget(Target):
     """A substitute for Redshift: see above."""
 
