@@ -105,7 +105,7 @@ def _moment_text(value: Any, now: float) -> str:
     is_number = _NUMBER.fullmatch(value.strip()) if isinstance(value, str) else not isinstance(value, date)
     if seconds < 0:
         raise ValueError(f"expected a moment since 1970, got {_shown(value)}; leave such rows out in the query.")
-    if is_number and seconds in DATES and _is_date(str(seconds)):
+    if is_number and _is_date(str(seconds)):
         raise ValueError(
             f"expected a timestamp, a date or epoch seconds, got {_shown(value)}, which looks like a date; make it one "
             "in the query."
@@ -125,8 +125,13 @@ def _moment_text(value: Any, now: float) -> str:
 
 
 def _is_date(digits: str) -> bool:
+    """Return whether digits are a date of these centuries, or one with hour and minute, as 20261122103000 is."""
+    day, time_of_day = digits[:8], digits[8:]
+    # With the hour alone, they could be seconds: 2026112210 are those of a day in 2034.
+    if len(time_of_day) not in {0, 4, 6} or int(day) not in DATES:
+        return False
     try:
-        date.fromisoformat(digits)
+        datetime.fromisoformat(f"{day}T{time_of_day or '00'}")
     except ValueError:
         return False
     return True
