@@ -17,6 +17,7 @@ from airflow_provider_personalize.aws_errors import (
     answers_to,
     building_a_client,
     describe_error,
+    is_expired,
     is_transient,
 )
 from airflow_provider_personalize.exceptions import InvalidRequestError
@@ -122,8 +123,12 @@ class PersonalizeClients(AwsBaseHook):
 
     def _call(self, operation: str, *, client: Any = None, arn: str | None = None, **request: Any) -> dict[str, Any]:
         client = client or self._patiently("Making the AWS client", lambda: self.conn)
-        with answers_to(operation, region=self.region_name, arn=arn):
-            response: dict[str, Any] = getattr(client, xform_name(operation))(**request)
+        try:
+            with answers_to(operation, region=self.region_name, arn=arn):
+                response: dict[str, Any] = getattr(client, xform_name(operation))(**request)
+        except AWS_ERRORS as error:
+            self._renew_if_expired(error)
+            raise
         return response
 
     def _patiently(self, operation: str, step: Callable[[], Any]) -> Any:
@@ -138,7 +143,15 @@ class PersonalizeClients(AwsBaseHook):
                     raise
                 self._pause(operation, error, tried)
 
+    def _renew_if_expired(self, error: Exception) -> None:
+        """Let the next call make its client anew, from the connection as it is then, if credentials have expired."""
+        if is_expired(error):
+            self._sessions.clear()
+            for name in ("conn_config", "conn", "polling_client", "_create_client"):
+                vars(self).pop(name, None)
+
     def _pause(self, operation: str, error: Exception, tried: int) -> None:
+        self._renew_if_expired(error)
         pause = growing_pause(tried, first=1, longest=30)
         self.log.warning("%s (%s). Trying again in %.0f s.", describe_error(error), operation, pause)
         time.sleep(pause)

@@ -193,9 +193,9 @@ class PersonalizeResourceHook(PersonalizeHook):
         self, operation: str, request: Mapping[str, Any], *, arn: str | None = None, role_arn: str | None = None
     ) -> dict[str, Any]:
         """Call the service, and again for about a minute and a half while the answer is throttling, 5xx or none."""
-        client = self._patiently("Making the AWS client", lambda: self._create_client)
+        self._patiently("Making the AWS client", lambda: self._create_client)
         with answers_to(operation, region=self.region_name, arn=arn, role_arn=role_arn):
             answer: dict[str, Any] = self._patiently(
-                operation, lambda: getattr(client, xform_name(operation))(**request)
+                operation, lambda: getattr(self._create_client, xform_name(operation))(**request)
             )
         return answer

@@ -14,6 +14,8 @@ from types import SimpleNamespace
 import airflow
 import pytest
 from botocore.awsrequest import AWSResponse
+from botocore.client import BaseClient
+from botocore.exceptions import ClientError
 from botocore.httpsession import URLLib3Session
 
 from airflow_provider_personalize.compat import (
@@ -504,3 +506,46 @@ class TestDurations:
     def test_anything_else_is_refused_when_the_file_is_parsed(self, name, value):
         with pytest.raises(InvalidRequestError, match=name):
             inference(SimpleNamespace(solution_version_arns={"user-personalization": "v"}), **{name: value})
+
+
+class TestCredentialsThatExpire:
+    """The key of the connection expires while the job runs, and another one has taken its place there."""
+
+    @pytest.fixture
+    def expiring(self, service, airflow_connection, monkeypatch):
+        def connect(key):
+            extra = {"region_name": "us-east-1", "endpoint_url": service.url}
+            return airflow_connection(
+                "expiring", json.dumps({"conn_type": "aws", "login": key, "password": "s", "extra": extra})
+            )
+
+        call = BaseClient._make_api_call
+        looks = []
+
+        def refuse(client, operation, arguments):
+            key = client._request_signer._credentials.access_key
+            if operation.startswith("Describe"):
+                looks.append(key)
+            if len(looks) > 1 and key == "first":
+                connect("second")
+                raise ClientError({"Error": {"Code": "ExpiredTokenException", "Message": "It has expired."}}, operation)
+            return call(client, operation, arguments)
+
+        monkeypatch.setattr(BaseClient, "_make_api_call", refuse)
+        connect("first")
+        service.controls.job_seconds = 1
+        return looks
+
+    @pytest.mark.parametrize("deferrable", [False, True], ids=["poke", "deferred"])
+    def test_a_sensor_goes_on_with_the_new_ones(self, service, expiring, deferrable):
+        arn = inference(service).execute(context())
+        waiting = sensor(arn, aws_conn_id="expiring", deferrable=deferrable, timeout=10)
+        assert run_through(waiting, context()) == arn
+        assert set(expiring) == {"first", "second"}
+
+    @pytest.mark.parametrize("deferrable", [False, True], ids=["poke", "deferred"])
+    def test_a_create_operator_goes_on_with_the_new_ones(self, service, expiring, deferrable):
+        operator = inference(
+            service, aws_conn_id="expiring", deferrable=deferrable, wait_for_completion=True, timeout=10
+        )
+        assert run_through(operator, context()) == jobs(service)[0]["arn"]
