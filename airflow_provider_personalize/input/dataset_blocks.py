@@ -107,7 +107,15 @@ class DatasetBlocks:
             return longest <= MAX_ID_LENGTH and bool(self._begins_an_id[data[starts]].all())
         if field.type == "string":
             return longest <= (MAX_ID_LENGTH if field.name == "IMPRESSION" else MAX_CATEGORY_LENGTH) or field.textual
+        if field.type == "long" and not self._end_in_digits(data, ends[lengths > 0]):
+            # A moment that never comes, which the server writes as "infinity".
+            return False
         return longest <= _SAFE_DIGITS.get(field.type, longest)
+
+    @staticmethod
+    def _end_in_digits(data: Any, ends: Any) -> bool:
+        last = data[ends - 1]
+        return bool(((last >= ord("0")) & (last <= ord("9"))).all())
 
     def _are_moments(self, data: Any, starts: Any, ends: Any, lengths: Any) -> bool:
         np = self._numpy

@@ -144,11 +144,26 @@ def _prepare(connection: Any) -> None:
             connection.execute("SET client_encoding TO 'UTF8'")
         case "psycopg2":
             connection.set_client_encoding("UTF8")
+            _refuse_infinite_moments(connection)
         case "MySQLdb" | "pymysql" | "mysql.connector":
             cursor = connection.cursor()
             # With this mode, CHAR columns come with the spaces that they are padded with.
             cursor.execute("SET SESSION sql_mode = REPLACE(@@sql_mode, 'PAD_CHAR_TO_FULL_LENGTH', '')")
             cursor.close()
+
+
+def _refuse_infinite_moments(connection: Any) -> None:
+    """Let psycopg 2 refuse ``infinity``, of which it makes the last day of the year 9999; psycopg 3 does by itself."""
+    extensions = import_module("psycopg2.extensions")
+    for oid, name in ((1082, "PYDATE"), (1114, "PYDATETIME"), (1184, "PYDATETIMETZ")):
+        read = partial(_finite_moment, getattr(extensions, name))
+        extensions.register_type(extensions.new_type((oid,), name, read), connection)
+
+
+def _finite_moment(read: Callable[[str | None, Any], Any], text: str | None, cursor: Any) -> Any:
+    if text in {"infinity", "-infinity"}:
+        raise ValueError(f"a moment that never comes: {text!r}")
+    return read(text, cursor)
 
 
 def streaming_cursor(connection: Any) -> Any:

@@ -123,7 +123,16 @@ BEHIND = [
 ]
 
 
-@pytest.mark.parametrize("value", ["timestamp '20000-01-01'", "date '0044-03-15 BC'"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "timestamp '20000-01-01'",
+        "date '0044-03-15 BC'",
+        "date 'infinity'",
+        "timestamp 'infinity'",
+        "timestamptz '-infinity'",
+    ],
+)
 def test_a_value_that_python_has_not_is_an_error_that_no_retry_mends(pg, value):
     with pytest.raises(InvalidRequestError, match=r"sql: expected values .* cast the column to text") as caught:
         read(f"SELECT {value}")

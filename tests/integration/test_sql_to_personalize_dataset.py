@@ -234,6 +234,18 @@ def test_metadata_may_be_any_moment(pg, bucket, only_the_server_writes):
     assert bucket.rows() == [["u", "-631152000", "253402214400"]]
 
 
+@pytest.mark.parametrize("nullable", ["long", ["long", "null"]])
+def test_metadata_that_is_never_is_no_moment(pg, bucket, only_the_server_writes, nullable):
+    schema = avro("Users", field("USER_ID"), field("UNTIL", nullable))
+    sql = "SELECT 'u' AS user_id, v::timestamptz AS until FROM (VALUES {}) AS t(v)"
+    values = "('2026-11-22'), ('infinity'), ('-infinity')" + (", (NULL)" if nullable != "long" else "")
+    assert problems_of(sql.format(values), "pg", schema=schema) == [
+        "Row 2, column until: expected a whole number, got 'infinity'; cast the column in the query.",
+        "Row 3, column until: expected a whole number, got '-infinity'; cast the column in the query.",
+    ]
+    assert bucket.read() == {}
+
+
 def test_parameters_are_bound(pg, bucket, only_the_server_writes):
     sql = "SELECT %(id)s AS user_id, 100 %% 7 AS age"
     schema = avro("Users", field("USER_ID"), field("AGE", "int"))
