@@ -270,7 +270,8 @@ class InputCheck(Problems):
         for key in sorted(keys & KNOWN_KEYS):
             if reason := value_problem(key, line[key]):
                 return f"{key}: {reason}"
-        return self._filter_problem(line.get("filterValues") or {})
+        values = line.get("filterValues")
+        return self._filter_problem({} if values is None else values)
 
     def _warn_of_missing(self, names: list[str]) -> None:
         if self._missing_told:

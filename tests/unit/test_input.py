@@ -89,6 +89,10 @@ def test_lists_attributes_and_filter_values():
     (problem,) = problems(b'{"userId": "a", "filterValues": {"A": "horror"}}', placeholders={"A"})
     assert "filterValues, A: expected each value in escaped quotes" in problem
     assert problem.endswith('got "horror".')
+    for values in ("[]", "0", "false", '""'):
+        (problem,) = problems(b'{"userId": "a", "filterValues": %s}' % values.encode())
+        assert "filterValues: expected an object, got" in problem
+    assert problems(b'{"userId": "a", "filterValues": null}') == []
 
 
 def test_invalid_utf_8_and_a_byte_order_mark_are_found():
