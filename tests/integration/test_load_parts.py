@@ -115,6 +115,56 @@ def test_a_part_that_is_staged_again_replaces_what_it_has_staged(target, output)
 
 
 @POSTGRES
+@pytest.mark.parametrize(("before", "parts"), [(3, 2), (2, 3)])
+def test_parts_are_staged_again_as_another_number_of_parts(target, output, before, parts):
+    uri = write(output, bad=0)
+    for part in range(before):
+        stage(target, uri, part, before)
+    done = publish(target, [stage(target, uri, part, parts) for part in range(parts)])
+    assert target.execute("SELECT count(*), count(DISTINCT (user_id, rank)) FROM recs") == [(done["rows"],) * 2]
+    assert target.execute("SELECT count(*) FROM personalize_loads") == [(1,)]
+
+
+@POSTGRES
+def test_a_part_that_has_rows_no_more_leaves_none(target, output):
+    output.write(*(line(f"u{number}", "a") for number in range(9)), name="a.out")
+    output.write(line("v", "a"), name="b.out")
+    output.write("bad" * 99, name="c.out")
+    first = [stage(target, output.uri, part, 2) for part in (0, 1)]
+    assert [part["rows"] for part in first] == [9, 1]
+    parts = [stage(target, output.uri, part, 3) for part in range(3)]
+    assert sorted(part["rows"] for part in parts) == [0, 1, 9]
+    assert publish(target, parts)["rows"] == 10
+    assert target.execute("SELECT count(*) FROM recs") == [(10,)]
+
+
+@POSTGRES
+@pytest.mark.parametrize("day", ["2026-11-22", None])
+@pytest.mark.parametrize("rank", ["integer", "numeric"], ids=["straight", "aside"])
+def test_a_try_that_comes_after_the_publication_adds_nothing(target, output, monkeypatch, rank, day):
+    target.execute(
+        f"CREATE TABLE recs (user_id text, rank {rank}, item_id text, score double precision, run_date date) "
+        "PARTITION BY LIST (run_date)"
+    )
+    uri = write(output, bad=0)
+    day = {"extra_columns": {"run_date": day}}
+    prepare = pgparts._Part.prepare
+    done = []
+
+    def late(part, columns):
+        if not done:
+            done.append(None)
+            done[:] = [publish(target, [stage(target, uri, part, **day) for part in (0, 1)], **day)]
+        prepare(part, columns)
+
+    monkeypatch.setattr(pgparts._Part, "prepare", late)
+    again = stage(target, uri, 0, **day)
+    assert 0 < again["rows"] < done[0]["rows"]
+    assert target.execute("SELECT count(*) FROM recs") == [(done[0]["rows"],)]
+    assert target.execute("SELECT count(*) FROM personalize_loads") == [(1,)]
+
+
+@POSTGRES
 def test_rejects_are_judged_over_all_parts(target, output):
     output.write(*["bad"] * 3, line("u", "a"), name="a.out")
     output.write(*(line(f"v{number}", "a") for number in range(60)), name="b.out")

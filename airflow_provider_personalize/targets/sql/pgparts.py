@@ -89,9 +89,7 @@ class PostgresParts(PostgresTarget):
     def stage(self, part: int, batches: Iterator[Batch], rejects: Iterable[Reject]) -> None:
         """Write one part, and commit it: to a table that nobody reads yet."""
         if self._partitioned and self._partitioned.is_attached:
-            # Published before; what the part has come to is told again.
-            for _ in batches:
-                pass
+            _pass_by(batches)
             return
         if self.columns:
             self._create_stage()
@@ -105,12 +103,19 @@ class PostgresParts(PostgresTarget):
         target.records.objects = self._objects
         if self.columns:
             target.prepare(self.columns)
+            if target.is_attached():
+                # Another try of the part was faster, and it was published since this one has begun.
+                self.table.connection.rollback()
+                _pass_by(batches)
+                return
             target.stage(0, iter(counted), rejects)
             target.finish()
             target.check_taken(counted.rows)
         else:
             target.begin()
             target.lock()
+            if self._stage.look():
+                target.delete_old()
         noted.forget()
         noted.note(LoadCounts(rows=counted.rows))
         target.records.keep(rejects)
@@ -120,6 +125,7 @@ class PostgresParts(PostgresTarget):
         """Attach what was staged, in one transaction; readers see the slice from its end on."""
         self._create_stage()
         self.table.execute(f"LOCK TABLE {self._stage.quoted} IN ACCESS EXCLUSIVE MODE")
+        self._delete_others()
         self._check_notes()
         key = self._partitioned.key if self._partitioned else next(iter(self.plan.extra))
         if self._partitioned is None:
@@ -206,9 +212,23 @@ class PostgresParts(PostgresTarget):
                     "Nothing was published."
                 )
 
+    def _delete_others(self) -> None:
+        """Delete what was staged when there were more parts."""
+        if not self._ledger_exists():
+            return
+        ledger, load_id = self.table.qualified(LEDGER), self.table.quote("load_id")
+        self.table.execute(f"SELECT {load_id} FROM {ledger} {self._of_stage}", [self._stage.name])
+        ours = {self._noted(part).load_id for part in range(len(self._parts))}
+        for (found,) in self.table.cursor.fetchall():
+            if found not in ours:
+                _delete_noted(self._stage, found)
+
     def _forget_notes(self) -> None:
-        for noted in (*map(self._noted, range(len(self._parts))), self._noted()):
-            noted.forget()
+        self.table.execute(f"DELETE FROM {self.table.qualified(LEDGER)} {self._of_stage}", [self._stage.name])
+
+    @property
+    def _of_stage(self) -> str:
+        return f"WHERE {self.table.quote('table_name')} = {VALUE}"
 
 
 class _Part(PostgresTarget):
@@ -230,9 +250,25 @@ class _Part(PostgresTarget):
 
     def delete_old(self) -> None:
         """Delete what the transaction has written that noted an earlier try of the part."""
-        ledger, load_id = self.table.qualified(LEDGER), self.table.quote("load_id")
-        noted_by = f"SELECT xmin FROM {ledger} WHERE {load_id} = {VALUE}"
-        self.table.execute(f"DELETE FROM {self.table.quoted} WHERE xmin = ({noted_by})", [self.load_id])
+        _delete_noted(self.table, self.load_id)
+
+    def is_attached(self) -> bool:
+        """Return whether the table is a partition already. If not, it is none before this transaction ends."""
+        self.table.execute(f"LOCK TABLE {self.table.quoted} IN ROW EXCLUSIVE MODE")
+        self.table.execute(f"SELECT relispartition FROM pg_class WHERE oid = to_regclass({VALUE})", [self.table.quoted])
+        return bool(self.table.cursor.fetchone()[0])
+
+
+def _delete_noted(stage: PostgresTable, load_id: str) -> None:
+    """Delete the rows of the transaction that wrote a note of the ledger."""
+    noted_by = f"SELECT xmin FROM {stage.qualified(LEDGER)} WHERE {stage.quote('load_id')} = {VALUE}"
+    stage.execute(f"DELETE FROM {stage.quoted} WHERE xmin = ({noted_by})", [load_id])
+
+
+def _pass_by(batches: Iterator[Batch]) -> None:
+    """Read what was published before: what the part has come to is told again."""
+    for _ in batches:
+        pass
 
 
 def staged_name(table: SqlTable, plan: LoadPlan) -> str:
