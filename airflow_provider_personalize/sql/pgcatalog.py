@@ -12,7 +12,8 @@ from airflow_provider_personalize.sql.values import ColumnType
 _EXACT_TEXTS = frozenset({"text", "character varying", "character", "name", '"char"'})
 
 #: The columns of a table. A domain is told by what it is made of, since that says what it holds. What an insert leaves
-#: out, the column's default fills, or its domain's, or a trigger before the insert.
+#: out, the column's default fills, or its domain's, or a trigger before the insert; else it is NULL, and COPY does not
+#: ask the domain whether it may be.
 COLUMNS_SQL = f"""
 SELECT a.attname, format_type(a.atttypid, a.atttypmod), t.typname, t.typcategory, t.typsend::text,
     (WITH RECURSIVE made (oid, modifier, kind, base) AS (
@@ -24,7 +25,7 @@ SELECT a.attname, format_type(a.atttypid, a.atttypmod), t.typname, t.typcategory
     ) SELECT format_type(oid, modifier) FROM made WHERE kind <> 'd'),
     EXISTS (SELECT 1 FROM pg_collation c
         WHERE c.oid = a.attcollation AND to_jsonb(c) ->> 'collisdeterministic' = 'false'),
-    NOT a.attnotnull OR a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL
+    NOT (a.attnotnull OR t.typnotnull) OR a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL
         OR EXISTS (SELECT 1 FROM pg_trigger WHERE tgrelid = a.attrelid AND tgtype & 7 = 7 AND tgenabled <> 'D'),
     a.attidentity = 'a' OR coalesce(to_jsonb(a) ->> 'attgenerated', '') <> ''
 FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid

@@ -165,6 +165,16 @@ def test_what_a_domain_or_a_trigger_fills_may_be_left_out(target, output, mode):
     assert target.execute("SELECT user_id FROM recs") == [("u",)]
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_domain_that_is_never_null_is_not_left_out(target, output, mode):
+    # COPY would put a NULL there, which the domain does not allow.
+    target.execute(f"CREATE DOMAIN country AS text NOT NULL; CREATE TABLE recs ({COLUMNS}, run_date date, c country)")
+    with pytest.raises(TableMismatchError, match="its columns c are NOT NULL without a default"):
+        load(target, output.write(line("u", "a")), write_mode=mode, extra_columns=EXTRA)
+    load(target, output.write(line("u", "a")), write_mode=mode, extra_columns=EXTRA | {"c": "nz"})
+    assert target.execute("SELECT user_id, c FROM recs") == [("u", "nz")]
+
+
 def test_autocommit_of_the_connection_does_not_matter(postgres, airflow_connection, output, monkeypatch, driver):
     # Airflow's hook hands a connection's extras to the driver; psycopg 2 knows this one as an attribute alone.
     target = PostgresTarget(postgres, airflow_connection("target", postgres.uri))
