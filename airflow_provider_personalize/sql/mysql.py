@@ -113,6 +113,15 @@ class MySqlTable(SqlTable):
         found = self.cursor.fetchone()
         return as_text(found[0]) if found and found[0] and found[1] != "YES" else None
 
+    def is_view(self) -> bool:
+        """Return whether it is a view."""
+        self.execute(
+            f"SELECT 1 FROM information_schema.views WHERE table_schema = coalesce({VALUE}, database()) "
+            f"AND table_name = {VALUE}",
+            [self.schema, self.name],
+        )
+        return self.cursor.fetchone() is not None
+
     def has_schema(self, name: str) -> bool:
         """Return whether the information schema has the schema."""
         self.execute(f"SELECT 1 FROM information_schema.schemata WHERE schema_name = {VALUE}", [name])

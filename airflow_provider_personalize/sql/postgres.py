@@ -91,11 +91,6 @@ class PostgresTable(SqlTable):
         self.execute(f"SELECT 1 FROM pg_namespace WHERE nspname = {VALUE}", [name])
         return self.cursor.fetchone() is not None
 
-    def count(self, condition: str, values: list[Any]) -> int:
-        """Return how many rows of the table meet a condition."""
-        self.execute(f"SELECT count(*) FROM {self.quoted} WHERE {condition}", values)
-        return int(self.cursor.fetchone()[0])
-
     def quote(self, name: str) -> str:
         """Return an identifier in quotes, unless PostgreSQL would cut it short."""
         if len(name.encode()) > NAME_MAX:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from airflow_provider_personalize.sql.drivers import Database
 from airflow_provider_personalize.sql.statements import read_only
-from airflow_provider_personalize.sql.table import SqlTable, TableColumn
+from airflow_provider_personalize.sql.table import VALUE, SqlTable, TableColumn
 
 #: Milliseconds to wait for another writer; SQLite has one at a time.
 BUSY_TIMEOUT = 600_000
@@ -48,6 +48,15 @@ class SqliteTable(SqlTable):
             for _, name, kind, notnull, default, key, hidden in self.cursor.fetchall()
         }
         return columns or None
+
+    def definitions(self, kind: str) -> list[str]:
+        """Return the SQL that has created the table (``table``), or what belongs to it, of a kind (``trigger``)."""
+        schema = f"{self.quote(self.schema)}." if self.schema else ""
+        self.execute(
+            f"SELECT sql FROM {schema}sqlite_master WHERE lower(tbl_name) = lower({VALUE}) AND type = {VALUE}",
+            [self.name, kind],
+        )
+        return [sql for (sql,) in self.cursor.fetchall()]
 
     def fold(self, name: str) -> str:
         """Return the name in lower case: SQLite's names differ by more than that."""

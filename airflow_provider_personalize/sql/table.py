@@ -224,6 +224,11 @@ class SqlTable:
             bound += [self.bound(self.held(name, value))] * conditions[-1].count(VALUE)
         return " AND ".join(conditions), bound
 
+    def count(self, condition: str, values: Sequence[Any] = ()) -> int:
+        """Return how many rows of the table meet a condition."""
+        self.execute(f"SELECT COUNT(*) FROM {self.quoted} WHERE {condition}", values)
+        return int(self.cursor.fetchone()[0])
+
     def column_type(self, name: str) -> ColumnType:
         """Return what a column of the table can hold."""
         return ColumnType(self.existing[self.fold(name)].type or "", self.singles, self.fraction)

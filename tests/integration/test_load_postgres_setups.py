@@ -260,6 +260,19 @@ def test_rows_that_a_delete_does_not_delete_are_missed(target, output, mode, ddl
     assert target.read() == before
 
 
+def test_a_watched_table_may_call_a_column_as_the_stage_does(target, output):
+    target.execute(
+        """
+        CREATE TABLE recs (entity text, rank integer, item_id text, score double precision);
+        INSERT INTO recs VALUES ('u', 1, 'old', 1), ('v', 1, 'b', 1);
+        CREATE FUNCTION sees() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN OLD; END';
+        CREATE TRIGGER sees BEFORE DELETE ON recs FOR EACH ROW EXECUTE FUNCTION sees()
+        """
+    )
+    load(target, output.write(line("u", "a")), write_mode="merge", column_names={"user_id": "entity"})
+    assert target.read() == [*rows("u", "a"), *rows("v", "b")]
+
+
 def test_a_rule_that_leads_elsewhere_is_named(target, output):
     target.execute(f"CREATE TABLE recs ({COLUMNS}); CREATE TABLE other ({COLUMNS})")
     target.execute("CREATE RULE elsewhere AS ON INSERT TO recs DO INSTEAD INSERT INTO other VALUES (new.*)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from uuid import UUID
@@ -344,6 +345,51 @@ def test_rows_that_a_trigger_drops_are_missed(target, output):
         load(target, output.write(line("old", "a", "c")), write_mode=mode)
         before = target.read()
     assert before == sorted(rows("old", "a", "c") * 2, key=repr)
+
+
+SETUPS = {
+    "kept": (
+        f"CREATE TABLE recs ({COLUMNS}, tag text)",
+        "CREATE TRIGGER keeps BEFORE DELETE ON recs WHEN old.tag = 't' BEGIN SELECT RAISE(IGNORE); END",
+        "1 rows are still there after a DELETE",
+    ),
+    "replaced": (
+        f"CREATE TABLE recs ({COLUMNS}, tag text, UNIQUE (user_id, tag) ON CONFLICT REPLACE)",
+        None,
+        "took [01] of 2 rows",
+    ),
+    "not shown": (
+        "CREATE TABLE base (user_id varchar(99), `rank` int, item_id varchar(99), score double, tag varchar(9))",
+        "CREATE VIEW recs AS SELECT * FROM base WHERE `rank` = 1",
+        "took 1 of 2 rows",
+    ),
+}
+
+
+@pytest.mark.parametrize("mode", ["replace", "replace_slice", "merge", "append"])
+@pytest.mark.parametrize(
+    ("target", "case"),
+    [("sqlite", "kept"), ("sqlite", "replaced"), ("mysql", "not shown"), ("mysql local_infile", "not shown")],
+    indirect=["target"],
+)
+def test_a_table_that_keeps_or_hides_rows_is_told(target, output, mode, case):
+    *statements, message = SETUPS[case]
+    for statement in filter(None, statements):
+        target.execute(statement)
+    target.execute("INSERT INTO recs VALUES ('u', 1, 'old', 1, 't'), ('v', 1, 'b', 1, 'other')")
+    before = target.read()
+    extra = {"extra_columns": {"tag": "t"}}
+    if (mode, case) == ("append", "kept"):
+        message = None
+    with pytest.raises(TableMismatchError, match=message) if message else nullcontext():
+        load(target, output.write(line("u", "a", "b")), write_mode=mode, **extra)
+    if message:
+        assert target.read() == before
+    if case == "not shown":
+        for _ in range(2):
+            load(target, output.write(line("u", "c")), write_mode=mode, **extra)
+        old = {"append": {"old", "b"}, "replace": set()}.get(mode, {"b"})
+        assert {row[2] for row in target.read()} == {"c"} | old
 
 
 def test_a_name_with_the_schema_in_it_is_no_name(target, output):

@@ -49,6 +49,8 @@ class SqlTarget(TableChecks):
         super().__init__(table, plan, create_table=create_table)
         self.records = LoadRecords(table, plan, self.insert, rejects_table)
         self._rejects: Iterable[Reject] = ()
+        #: How many rows the table has shown before an append, where it may show others than it takes.
+        self._shown = 0
 
     @property
     def rejects_kept_in(self) -> str | None:
@@ -130,7 +132,7 @@ class SqlTarget(TableChecks):
             names = [self.table.quote(column.field) for column in columns]
             self.insert(STAGE, names, (row for batch in batches for row in batch.with_rank_zero_rows().rows(columns)))
             return
-        self.delete_old()
+        self.make_room()
         tail = self.tail
         names = [self.table.quote(name) for name in self.target_names]
         rows = (row + tail for batch in batches for row in batch.rows(self.columns))
@@ -159,6 +161,44 @@ class SqlTarget(TableChecks):
     def slice_condition(self) -> tuple[str, list[Any]]:
         """The condition that a row is of the slice that this load replaces, and what is to be bound in it."""
         return self.table.matches(self.plan.extra) if self.plan.write_mode == "replace_slice" else ("true", [])
+
+    @property
+    def may_keep_rows(self) -> bool:
+        """Whether a trigger or a view may keep rows that a DELETE is to delete."""
+        return False
+
+    @property
+    def may_show_others(self) -> bool:
+        """Whether the table may hold others in the end than the rows that the database says it took."""
+        return False
+
+    def make_room(self) -> None:
+        """Delete the old rows, and make sure that they are gone where something may keep them."""
+        self.delete_old()
+        if self.plan.write_mode != "append":
+            self._check_deleted()
+        elif self.may_show_others:
+            self._shown = self._count_loaded()
+
+    def _check_deleted(self) -> None:
+        if self.may_keep_rows and (kept := self._count_loaded()):
+            raise self.table.mismatch(
+                f"{kept} rows are still there after a DELETE, as a trigger or a view of the table keeps them. Take it "
+                "away, or load into the table that the rows belong to."
+            )
+
+    def check_taken(self, rows: int) -> None:
+        """Count the rows of the load, too, where the table may hold others than it takes."""
+        super().check_taken(rows)
+        if self.may_show_others:
+            self.taken = self._count_loaded() - self._shown
+            super().check_taken(rows)
+
+    def _count_loaded(self) -> int:
+        """Return how many rows there are where this load's rows belong."""
+        if self.plan.write_mode == "merge":
+            return sum(map(self.table.count, self._are_staged))
+        return self.table.count(*self.slice_condition)
 
     def delete_old(self) -> None:
         """Delete the rows that this load's rows replace."""
@@ -208,19 +248,24 @@ class SqlTarget(TableChecks):
 
     def merge_stage(self) -> None:
         """Delete the rows of every entity in the stage, and insert the stage's rows."""
-        name, staged = self.table.quote(self.entity.name), self.table.quote("entity")
-        self.table.execute(
-            f"DELETE FROM {self.table.quoted} WHERE {self.table.exact(self.entity.name)} IN "
-            f"(SELECT {self.table.cast(staged, self.entity.name)} FROM {STAGE} WHERE {staged} IS NOT NULL)"
-        )
-        self.table.execute(
-            f"DELETE FROM {self.table.quoted} WHERE {name} IS NULL "
-            f"AND EXISTS (SELECT 1 FROM {STAGE} WHERE {staged} IS NULL)"
-        )
+        for condition in self._are_staged:
+            self.table.execute(f"DELETE FROM {self.table.quoted} WHERE {condition}")
         self.insert_stage()
 
+    @property
+    def _are_staged(self) -> tuple[str, str]:
+        """The conditions that a row's entity is in the stage: one that it has, and none (NULL)."""
+        name, staged = self.table.quote(self.entity.name), self.table.quote("entity")
+        entities = f"SELECT {self.table.cast(staged, self.entity.name)} FROM {STAGE} WHERE {staged} IS NOT NULL"
+        return (
+            f"{self.table.exact(self.entity.name)} IN ({entities})",
+            f"{name} IS NULL AND EXISTS (SELECT 1 FROM {STAGE} WHERE {staged} IS NULL)",
+        )
+
     def insert_stage(self) -> None:
-        """Insert the stage's rows into the table."""
+        """Insert the stage's rows into the table; before that, make sure that a merge has deleted the old ones."""
+        if self.plan.write_mode == "merge":
+            self._check_deleted()
         names = ", ".join(map(self.table.quote, self.target_names))
         values = [
             *(self.staged(column) for column in self.columns),

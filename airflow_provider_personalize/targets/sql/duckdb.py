@@ -34,7 +34,7 @@ class DuckDbTarget(SqlTarget):
             columns, batches = self.stage_columns, (batch.with_rank_zero_rows() for batch in batches)
             self._insert_batches(STAGE, [column.field for column in columns], columns, batches, {})
         else:
-            self.delete_old()
+            self.make_room()
             names = [column.name for column in self.columns]
             extra = dict(zip(self.plan.extra, self.tail, strict=True))
             self._insert_batches(self.table.quoted, names, self.columns, batches, extra)

@@ -31,7 +31,7 @@ class GenericTarget(SqlTarget):
         if self.plan.write_mode == "merge":
             batches = self._deleting(batches)
         else:
-            self.delete_old()
+            self.make_room()
         tail = self.tail
         rows = (row + tail for batch in batches for row in batch.rows(self.columns))
         taken = self.insert(self.table.quoted, [self.table.quote(name) for name in self.target_names], rows)

@@ -60,6 +60,11 @@ class MySqlTarget(SqlTarget):
             )
         super().check_table()
 
+    @property
+    def may_show_others(self) -> bool:
+        """Whether it is a view, which takes rows that it does not show."""
+        return self.table.is_view()
+
     def merge_stage(self) -> None:
         """Delete by a join, which these servers do better than by IN, with each entity once: some have many rows."""
         target, entity = self.table.quoted, self.table.quote("entity")

@@ -28,8 +28,6 @@ class PostgresTarget(SqlTarget):
     """
 
     table: PostgresTable
-    #: How many rows a view has shown before an append.
-    _shown = 0
 
     def begin(self) -> None:
         """Let each statement see what was committed before it, so that a load that waited sees what it waited for."""
@@ -74,9 +72,7 @@ class PostgresTarget(SqlTarget):
     def write(self, batches: Iterator[Batch]) -> None:
         """COPY into the table; or into the stage, to merge or where PostgreSQL has to convert or compare values."""
         if self.plan.write_mode != "merge":
-            self.delete_old()
-        if not self.table.facts.is_table and self.plan.write_mode == "append":
-            self._shown = self.table.count("true", [])
+            self.make_room()
         if self._goes_aside:
             self.create_stage()
             columns = copy_order(self.stage_columns)
@@ -96,31 +92,15 @@ class PostgresTarget(SqlTarget):
         """Pass the batches on: the encoder checks values, and :meth:`finish` asks the server about the others."""
         return batches
 
-    def delete_old(self) -> None:
-        """Delete the rows that are replaced; make sure that none is left where a trigger or a view may keep some."""
-        super().delete_old()
-        if self.plan.write_mode == "append" or not self._may_keep_rows:
-            return
-        condition, values = self.slice_condition
-        self._check_deleted(condition, values)
+    @property
+    def may_keep_rows(self) -> bool:
+        """Whether a trigger watches a DELETE, or it is a view."""
+        return self.table.facts.watches_deletes or not self.table.facts.is_table
 
-    def _check_deleted(self, condition: str, values: list[Any]) -> None:
-        if kept := self.table.count(condition, values):
-            raise self.table.mismatch(
-                f"{kept} rows are still there after a DELETE, as a trigger or a view of the table keeps them. Take it "
-                "away, or load into the table that the rows belong to."
-            )
-
-    def check_taken(self, rows: int) -> None:
-        """Count the rows that a view shows, too: the count that its trigger reports may be any number."""
-        super().check_taken(rows)
-        if self.table.facts.is_table:
-            return
-        condition, values = self.slice_condition
-        if self.plan.write_mode == "merge":
-            condition = self._is_staged
-        self.taken = self.table.count(condition, values) - self._shown
-        super().check_taken(rows)
+    @property
+    def may_show_others(self) -> bool:
+        """Whether it is a view: the count that its trigger reports may be any number."""
+        return not self.table.facts.is_table
 
     def finish(self) -> None:
         """Bring the rows of the stage into the table."""
@@ -144,23 +124,6 @@ class PostgresTarget(SqlTarget):
         kinds |= {c.field: self.table.existing[c.name].type for c in self.columns if self._is_direct(c)}
         columns = ", ".join(f"{self.table.quote(name)} {kind}" for name, kind in kinds.items())
         self.table.execute(f"CREATE TEMPORARY TABLE {STAGE} ({columns}) ON COMMIT DROP")
-
-    def insert_stage(self) -> None:
-        """Insert the stage's rows; before that, make sure that a merge has deleted the old ones."""
-        if self.plan.write_mode == "merge" and self._may_keep_rows:
-            self._check_deleted(self._is_staged, [])
-        super().insert_stage()
-
-    @property
-    def _is_staged(self) -> str:
-        """The condition that a row of the target is of an entity in the stage."""
-        staged = self._turned(self.entity, self.table.quote("entity"))
-        same = f"{self.table.exact(self.entity.name)} IS NOT DISTINCT FROM {staged}"
-        return f"EXISTS (SELECT 1 FROM {STAGE} WHERE {same})"
-
-    @property
-    def _may_keep_rows(self) -> bool:
-        return self.table.facts.watches_deletes or not self.table.facts.is_table
 
     def check_types(self) -> None:
         """Make sure that numbers go into columns of numbers. Ids are compared once they are in the stage."""

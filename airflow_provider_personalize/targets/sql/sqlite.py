@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from airflow_provider_personalize.output.rows import Column
-from airflow_provider_personalize.sql.sqlite import affinity
+from airflow_provider_personalize.sql.sqlite import SqliteTable, affinity
 from airflow_provider_personalize.sql.values import UnfitValueError
 from airflow_provider_personalize.targets.sql.base import SqlTarget
 from airflow_provider_personalize.targets.sql.checks import ValueCheck
+
+_ON_CONFLICT = re.compile(r"\bon\s+conflict\b", re.IGNORECASE)
 
 
 class SqliteTarget(SqlTarget):
     """Load into SQLite by ``executemany``."""
 
+    table: SqliteTable
+
     def begin(self) -> None:
         """Begin as a writer: this waits for another load to end, and then sees what it wrote."""
         self.table.execute("BEGIN IMMEDIATE")
+
+    @property
+    def may_keep_rows(self) -> bool:
+        """Whether there is a trigger, which may ignore a DELETE."""
+        return bool(self.table.definitions("trigger"))
+
+    @property
+    def may_show_others(self) -> bool:
+        """Whether the table may replace rows in silence, as ``ON CONFLICT REPLACE`` does."""
+        return any(map(_ON_CONFLICT.search, self.table.definitions("table")))
 
     def check_types(self) -> None:
         """Make sure that ids go where SQLite leaves a text as it is: in a column of type STRING, ``007`` is ``7``."""

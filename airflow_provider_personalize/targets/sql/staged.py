@@ -82,7 +82,7 @@ class StagedTarget(SqlTarget):
         if self.staging is None or self.plan.write_mode == "merge":
             super().finish()
             return
-        self.delete_old()
+        self.make_room()
         self.insert_stage()
 
     def copy_statement(self, uri: str) -> str:
