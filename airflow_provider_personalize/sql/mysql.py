@@ -18,8 +18,8 @@ CONNECTOR = "mysql.connector"
 ESCAPING_MODE = "REPLACE(@@sql_mode, 'NO_BACKSLASH_ESCAPES', '')"
 
 #: Codes of the servers' errors for a value that does not fit its column (out of range, cut, no number or date, not of
-#: its character set, too long) or a CHECK.
-_REFUSALS = frozenset({1264, 1265, 1292, 1366, 1367, 1406, 3819, 4025})
+#: its character set, too long), no partition or a CHECK.
+_REFUSALS = frozenset({1264, 1265, 1292, 1366, 1367, 1406, 1526, 3819, 4025})
 _TEXT_TYPE = re.compile("char|text")
 
 

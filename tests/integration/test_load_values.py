@@ -85,6 +85,32 @@ def test_scores_beyond_single_precision_are_an_error(target, output, mode, encod
         before = target.read()
 
 
+@pytest.mark.parametrize("kind", ["date", "time", "timestamp", "year"])
+def test_columns_of_times_take_no_numbers(target, output, kind):
+    if isinstance(target, SqliteTarget) or (kind == "year" and not isinstance(target, MySqlTarget)):
+        return  # whose types are hints; who has no such type
+    target.execute(f"CREATE TABLE recs (user_id varchar(99), rank {kind}, item_id varchar(99), score double precision)")
+    with pytest.raises(TableMismatchError, match=r"rank|integer"):
+        load(target, output.write(line("u", "a")))
+    assert target.execute("SELECT count(*) FROM recs") == [(0,)]
+
+
+def test_a_slice_without_a_partition_is_an_error(target, output):
+    if not isinstance(target, MySqlTarget | PostgresTarget):
+        return  # who have no partitions
+    target.execute(
+        "CREATE TABLE recs (user_id varchar(99), rank int, item_id varchar(99), score double precision, run_date date) "
+        + (
+            "PARTITION BY LIST (run_date)"
+            if isinstance(target, PostgresTarget)
+            else "PARTITION BY LIST COLUMNS (run_date) (PARTITION p VALUES IN ('2026-11-21'))"
+        )
+    )
+    slices = {"write_mode": "replace_slice", "extra_columns": {"run_date": "2026-11-22"}}
+    with pytest.raises(TableMismatchError, match=r"(?i)partition"):
+        load(target, output.write(line("u", "a")), **slices)
+
+
 def test_relevances_have_the_same_limits(target, output, encodings):
     single = "real" if isinstance(target, PostgresTarget | SqliteTarget) else "float"
     target.execute(

@@ -21,6 +21,10 @@ from airflow_provider_personalize.targets.plan import LoadPlan, type_of
 ValueCheck = Callable[[Iterable[Any]], None]
 
 
+#: Types that take a number for something else: MySQL's year takes 1 for 2001.
+_NO_NUMBERS = frozenset({"bool", "boolean", "date", "datetime", "time", "timestamp", "year"})
+
+
 class TableChecks:
     """
     What is made sure of before, while and after rows go into a table.
@@ -81,7 +85,10 @@ class TableChecks:
         table.look()
 
     def check_types(self) -> None:
-        """Make sure that ids go into columns of text (as a number, ``007`` would be ``7``), and no number is a flag."""
+        """
+        Make sure that ids go into columns of text (as a number, ``007`` would be ``7``), and that no number becomes a
+        flag or a date.
+        """
         for column in self.columns:
             kind = self.table.existing[self.table.fold(column.name)].type
             if column.field == "filter_values":
@@ -90,7 +97,7 @@ class TableChecks:
                 raise self.table.mismatch(
                     f"its column {column.name} is of type {kind}, which would change ids such as '007'. Make it text."
                 )
-            if column.type != "text" and kind.lower() in {"bool", "boolean"}:
+            if column.type != "text" and ColumnType(kind).name in _NO_NUMBERS:
                 raise self.table.mismatch(f"its column {column.name} is of type {kind}, which holds no numbers.")
 
     def checked(self, batches: Iterator[Batch]) -> Iterator[Batch]:
