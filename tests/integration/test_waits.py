@@ -528,24 +528,26 @@ class TestCredentialsThatExpire:
                 looks.append(key)
             if len(looks) > 1 and key == "first":
                 connect("second")
+                # Not before, however long it takes until then, so that there is something to wait for.
+                service.controls.set_clock(advance=1e7)
                 raise ClientError({"Error": {"Code": "ExpiredTokenException", "Message": "It has expired."}}, operation)
             return call(client, operation, arguments)
 
         monkeypatch.setattr(BaseClient, "_make_api_call", refuse)
         connect("first")
-        service.controls.job_seconds = 1
+        service.controls.job_seconds = 1e6
         return looks
 
     @pytest.mark.parametrize("deferrable", [False, True], ids=["poke", "deferred"])
     def test_a_sensor_goes_on_with_the_new_ones(self, service, expiring, deferrable):
         arn = inference(service).execute(context())
-        waiting = sensor(arn, aws_conn_id="expiring", deferrable=deferrable, timeout=10)
+        waiting = sensor(arn, aws_conn_id="expiring", deferrable=deferrable, timeout=60)
         assert run_through(waiting, context()) == arn
         assert set(expiring) == {"first", "second"}
 
     @pytest.mark.parametrize("deferrable", [False, True], ids=["poke", "deferred"])
     def test_a_create_operator_goes_on_with_the_new_ones(self, service, expiring, deferrable):
         operator = inference(
-            service, aws_conn_id="expiring", deferrable=deferrable, wait_for_completion=True, timeout=10
+            service, aws_conn_id="expiring", deferrable=deferrable, wait_for_completion=True, timeout=60
         )
         assert run_through(operator, context()) == jobs(service)[0]["arn"]
