@@ -78,7 +78,7 @@ airflow: $(READY) ## Start Airflow with everything around it, to look at in a br
 test: export SKIPPED_TO := $(abspath .state)/skipped
 test: ## Run all tests but the long ones, and say at the end which were skipped
 	@mkdir -p .state && rm -f $(SKIPPED_TO)
-	@$(MAKE) --no-print-directory test-pure test-unit test-integration test-psycopg2 test-system; result=$$?; \
+	@$(MAKE) --no-print-directory test-pure test-unit test-system test-integration test-psycopg2; result=$$?; \
 		if [ -s $(SKIPPED_TO) ]; then echo; echo "Skipped, and what would have it run:"; cat $(SKIPPED_TO); fi; \
 		exit $$result
 
