@@ -529,13 +529,13 @@ class TestCredentialsThatExpire:
             if len(looks) > 1 and key == "first":
                 connect("second")
                 # Not before, however long it takes until then, so that there is something to wait for.
-                service.controls.set_clock(advance=1e7)
+                service.controls.set_clock(advance=3600)
                 raise ClientError({"Error": {"Code": "ExpiredTokenException", "Message": "It has expired."}}, operation)
             return call(client, operation, arguments)
 
         monkeypatch.setattr(BaseClient, "_make_api_call", refuse)
         connect("first")
-        service.controls.job_seconds = 1e6
+        monkeypatch.setattr(service.api, "job_seconds", 3600)
         return looks
 
     @pytest.mark.parametrize("deferrable", [False, True], ids=["poke", "deferred"])
