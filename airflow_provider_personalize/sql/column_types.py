@@ -85,7 +85,7 @@ def other_conversions(cursor: Any) -> dict[int, Conversion]:
         case "duckdb":
             types = [str(column[1]) for column in cursor.description or ()]
             # Also lists of them, of any length or one: FLOAT[], FLOAT[3].
-            return {index: _singles for index, kind in enumerate(types) if kind.partition("[")[0] == "FLOAT"}
+            return {index: _single for index, kind in enumerate(types) if kind.partition("[")[0] == "FLOAT"}
         case "redshift_connector":
             return _known_conversions([column[1] for column in cursor.description or ()])
         case _:
@@ -95,15 +95,18 @@ def other_conversions(cursor: Any) -> dict[int, Conversion]:
 
 
 def _single(value: Any) -> Any:
-    return InexactFloat(value) if isinstance(value, float) and abs(value) >= _SINGLE_INEXACT else value
-
-
-def _singles(value: Any) -> Any:
-    return list(map(_singles, value)) if isinstance(value, list | tuple) else _single(value)
+    """Mark what single precision may have changed: a number, the text of one in an array, or a list of them."""
+    if isinstance(value, list | tuple):
+        return list(map(_single, value))
+    return _marked(float(value) if isinstance(value, str) else value, _SINGLE_INEXACT)
 
 
 def _six_digits(value: Any) -> Any:
-    return InexactFloat(value) if isinstance(value, float) and abs(value) >= _SIX_DIGITS else value
+    return _marked(value, _SIX_DIGITS)
+
+
+def _marked(value: Any, limit: float) -> Any:
+    return InexactFloat(value) if isinstance(value, float) and abs(value) >= limit else value
 
 
 def _set(value: Any) -> Any:
@@ -120,7 +123,7 @@ def _conversion(is_array: bool, delimiter: str, element: int, category: str) -> 
     elif category == "B":
         read = "t".__eq__
     elif element == _REAL:
-        read = _single_element
+        read = _single
     elif category == "N":
         read = _number
     if is_array:
@@ -133,10 +136,6 @@ def _without_padding(value: Any) -> Any:
     return value.rstrip(" ") if isinstance(value, str) else value
 
 
-def _single_element(value: Any) -> Any:
-    return _single(float(value) if isinstance(value, str) else value)
-
-
 def _number(text: str) -> Any:
     try:
         return Decimal(text)
@@ -147,7 +146,7 @@ def _number(text: str) -> Any:
 def _array(value: Any, delimiter: str, read: Conversion) -> Any:
     if isinstance(value, str):
         return read_array(value, delimiter, read)
-    if isinstance(value, list) and read in {_without_padding, _single_element}:
+    if isinstance(value, list) and read in {_without_padding, _single}:
         return list(map(read, value))
     return value
 

@@ -12,7 +12,6 @@ their columns until the table is attached, so that no part has to send it with e
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -127,7 +126,7 @@ class PostgresParts(PostgresTarget):
         self.table.execute(f"LOCK TABLE {self._stage.quoted} IN ACCESS EXCLUSIVE MODE")
         self._delete_others()
         self._check_notes()
-        key = self._partitioned.key if self._partitioned else next(iter(self.plan.extra))
+        key = self._key
         if self._partitioned is None:
             self._create_partitioned(key)
         try:
@@ -165,13 +164,17 @@ class PostgresParts(PostgresTarget):
             like = "INCLUDING ALL EXCLUDING IDENTITY EXCLUDING STATISTICS EXCLUDING COMMENTS"
             self.table.execute(f"CREATE TABLE {stage} (LIKE {self.table.quoted} {like})")
         self._stage.look()
-        key = self._partitioned.key if self._partitioned else next(iter(self.plan.extra))
-        name, value = self.table.quote(key), self._value(key)
+        name, value = self.table.quote(self._key), self._value(self._key)
         is_value = f"{name} IS NULL" if value == "NULL" else f"{name} IS NOT NULL AND {name} = {value}"
         own = "".join(
             f", ALTER COLUMN {self.table.quote(name)} SET DEFAULT {self._value(name)}" for name in self.plan.extra
         )
         self.table.execute(f"ALTER TABLE {stage} ADD CONSTRAINT {_SLICE} CHECK ({is_value}){own}")
+
+    @property
+    def _key(self) -> str:
+        """The column that the table is, or will be, partitioned by."""
+        return self._partitioned.key if self._partitioned else next(iter(self.plan.extra))
 
     def _wanted(self) -> dict[str, str]:
         columns = {column.name: column.type for column in self.columns}
@@ -239,9 +242,7 @@ class _Part(PostgresTarget):
 
     def lock(self) -> None:
         """Wait for an earlier try of the same part, and for nobody else."""
-        name = f"airflow-provider-personalize {self.table.name} {self.load_id}"
-        key = hashlib.sha256(name.encode()).digest()[:8]
-        self.table.execute(f"SELECT pg_advisory_xact_lock({VALUE}::bigint)", [int.from_bytes(key, signed=True)])
+        self.lock_name(f"{self.table.name} {self.load_id}")
 
     @property
     def constants(self) -> Mapping[str, Any]:

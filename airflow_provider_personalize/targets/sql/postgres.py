@@ -41,7 +41,10 @@ class PostgresTarget(SqlTarget):
             f"WHERE c.oid = to_regclass({VALUE})), {VALUE}, current_schema())",
             [self.table.quoted, self.table.schema],
         )
-        name = f"{self.table.cursor.fetchone()[0]}.{self.table.name}"
+        self.lock_name(f"{self.table.cursor.fetchone()[0]}.{self.table.name}")
+
+    def lock_name(self, name: str) -> None:
+        """Take the advisory lock of a name until the transaction ends."""
         key = hashlib.sha256(f"airflow-provider-personalize {name}".encode()).digest()[:8]
         self.table.execute(f"SELECT pg_advisory_xact_lock({VALUE}::bigint)", [int.from_bytes(key, signed=True)])
 
